@@ -30,3 +30,131 @@ def find_row(rows: Mapping[str, FaultRow], error: BaseException) -> FaultRow | N
         if row is not None:
             return row
     return None
+
+
+# Kafka (confluent-kafka). Every failure is a `KafkaException` around a `KafkaError`, or a `KafkaError` in a delivery
+# report; the code's name decides. Names with a leading underscore are the client's own, the others a broker's answer.
+# A broker's refusal proves that nothing was stored only if the client had not tried before: the adapter switches the
+# client's own retries off unless the producer is idempotent, for which a broker drops the double.
+
+
+def _kafka_rows() -> dict[str, FaultRow]:
+    not_sent, rejected, ambiguous = EnumFaultPhase.NOT_SENT, EnumFaultPhase.REJECTED, EnumFaultPhase.AMBIGUOUS
+    unavailable, missing = EnumCoreErrorCode.RESOURCE_UNAVAILABLE, EnumCoreErrorCode.NOT_FOUND
+    timeout, refused = EnumCoreErrorCode.TIMEOUT, EnumCoreErrorCode.SECURITY_VIOLATION
+    groups = [
+        (FaultRow("ECONNREFUSED", not_sent), "_ALL_BROKERS_DOWN _RESOLVE"),
+        # The client does not say whether a message that timed out had been written to a socket.
+        (
+            FaultRow("ETIMEDOUT", ambiguous, error_code=timeout),
+            "_MSG_TIMED_OUT _TIMED_OUT _TIMED_OUT_QUEUE REQUEST_TIMED_OUT",
+        ),
+        (FaultRow("ECONNRESET", ambiguous), "_TRANSPORT _DESTROY _DESTROY_BROKER _PURGE_INFLIGHT NETWORK_EXCEPTION"),
+        (FaultRow("PRODUCER_CLOSED", not_sent, transient=True), "_PURGE_QUEUE"),
+        (FaultRow("QUEUE_FULL", not_sent, transient=True, error_code=unavailable), "_QUEUE_FULL"),
+        (
+            FaultRow("AUTHENTICATION", not_sent, error_code=unavailable),
+            "_AUTHENTICATION _SSL SASL_AUTHENTICATION_FAILED UNSUPPORTED_SASL_MECHANISM ILLEGAL_SASL_STATE",
+        ),
+        (
+            FaultRow("AUTHORIZATION", rejected, error_code=refused),
+            """
+            TOPIC_AUTHORIZATION_FAILED CLUSTER_AUTHORIZATION_FAILED GROUP_AUTHORIZATION_FAILED
+            TRANSACTIONAL_ID_AUTHORIZATION_FAILED
+            """,
+        ),
+        (
+            FaultRow("UNKNOWN_TOPIC", rejected, error_code=missing),
+            "UNKNOWN_TOPIC_OR_PART UNKNOWN_TOPIC_ID _UNKNOWN_TOPIC _UNKNOWN_PARTITION TOPIC_EXCEPTION",
+        ),
+        (FaultRow("MESSAGE_TOO_LARGE", rejected), "MSG_SIZE_TOO_LARGE RECORD_LIST_TOO_LARGE INVALID_MSG_SIZE"),
+        (
+            FaultRow("INVALID_MESSAGE", rejected),
+            """
+            INVALID_RECORD UNSUPPORTED_FOR_MESSAGE_FORMAT UNSUPPORTED_COMPRESSION_TYPE INVALID_TIMESTAMP
+            INVALID_REQUIRED_ACKS POLICY_VIOLATION UNSUPPORTED_VERSION _UNSUPPORTED_FEATURE _BAD_COMPRESSION
+            _INVALID_ARG _INVALID_TYPE _NOT_IMPLEMENTED _NOT_CONFIGURED _KEY_SERIALIZATION _VALUE_SERIALIZATION
+            """,
+        ),
+        (
+            FaultRow("BROKER_BUSY", rejected, transient=True),
+            """
+            LEADER_NOT_AVAILABLE NOT_LEADER_FOR_PARTITION NOT_ENOUGH_REPLICAS BROKER_NOT_AVAILABLE
+            REPLICA_NOT_AVAILABLE THROTTLING_QUOTA_EXCEEDED FENCED_LEADER_EPOCH UNKNOWN_LEADER_EPOCH INVALID_MSG
+            """,
+        ),
+        (FaultRow("BROKER_ERROR", ambiguous), "NOT_ENOUGH_REPLICAS_AFTER_APPEND KAFKA_STORAGE_ERROR UNKNOWN"),
+        (
+            FaultRow("PRODUCER_FATAL", ambiguous),
+            """
+            OUT_OF_ORDER_SEQUENCE_NUMBER DUPLICATE_SEQUENCE_NUMBER UNKNOWN_PRODUCER_ID INVALID_PRODUCER_EPOCH
+            INVALID_PRODUCER_ID_MAPPING PRODUCER_FENCED _FATAL _FENCED _GAPLESS_GUARANTEE _INCONSISTENT
+            """,
+        ),
+        # What a producer does not meet: consuming, administration, transactions, the client's inner signals. Listed so
+        # that a code added by a newer client is noticed by the test rather than by a user.
+        (
+            FaultRow("KAFKA_CLIENT", ambiguous),
+            """
+            _APPLICATION _ASSIGNMENT_LOST _ASSIGN_PARTITIONS _AUTO_OFFSET_RESET _BAD_MSG _CONFLICT _CRIT_SYS_RESOURCE
+            _EXISTING_SUBSCRIPTION _FAIL _FS _INTR _INVALID_DIFFERENT_RECORD _IN_PROGRESS _ISR_INSUFF
+            _KEY_DESERIALIZATION _LOG_TRUNCATION _MAX_POLL_EXCEEDED _NODE_UPDATE _NOENT _NOOP _NO_OFFSET _OUTDATED
+            _PARTIAL _PARTITION_EOF _PREV_IN_PROGRESS _READ_ONLY _RETRY _REVOKE_PARTITIONS _STATE _UNDERFLOW
+            _UNKNOWN_BROKER _UNKNOWN_GROUP _UNKNOWN_PROTOCOL _VALUE_DESERIALIZATION _WAIT_CACHE _WAIT_COORD
+            """,
+        ),
+        (
+            FaultRow("KAFKA_BROKER", ambiguous),
+            """
+            CONCURRENT_TRANSACTIONS COORDINATOR_LOAD_IN_PROGRESS COORDINATOR_NOT_AVAILABLE
+            DELEGATION_TOKEN_AUTHORIZATION_FAILED DELEGATION_TOKEN_AUTH_DISABLED DELEGATION_TOKEN_EXPIRED
+            DELEGATION_TOKEN_NOT_FOUND DELEGATION_TOKEN_OWNER_MISMATCH DELEGATION_TOKEN_REQUEST_NOT_ALLOWED
+            DUPLICATE_RESOURCE DUPLICATE_VOTER ELECTION_NOT_NEEDED ELIGIBLE_LEADERS_NOT_AVAILABLE FEATURE_UPDATE_FAILED
+            FENCED_INSTANCE_ID FENCED_MEMBER_EPOCH FENCED_STATE_EPOCH FETCH_SESSION_ID_NOT_FOUND GROUP_ID_NOT_FOUND
+            GROUP_MAX_SIZE_REACHED GROUP_SUBSCRIBED_TO_TOPIC ILLEGAL_GENERATION INCONSISTENT_GROUP_PROTOCOL
+            INCONSISTENT_TOPIC_ID INCONSISTENT_VOTER_SET INVALID_COMMIT_OFFSET_SIZE INVALID_CONFIG
+            INVALID_FETCH_SESSION_EPOCH INVALID_GROUP_ID INVALID_PARTITIONS INVALID_PRINCIPAL_TYPE INVALID_RECORD_STATE
+            INVALID_REGISTRATION INVALID_REGULAR_EXPRESSION INVALID_REPLICATION_FACTOR INVALID_REPLICA_ASSIGNMENT
+            INVALID_REQUEST INVALID_SESSION_TIMEOUT INVALID_SHARE_SESSION_EPOCH INVALID_TRANSACTION_TIMEOUT
+            INVALID_TXN_STATE INVALID_UPDATE_VERSION INVALID_VOTER_KEY LISTENER_NOT_FOUND LOG_DIR_NOT_FOUND
+            MEMBER_ID_REQUIRED MISMATCHED_ENDPOINT_TYPE NON_EMPTY_GROUP NOT_CONTROLLER NOT_COORDINATOR NO_ERROR
+            NO_REASSIGNMENT_IN_PROGRESS OFFSET_METADATA_TOO_LARGE OFFSET_NOT_AVAILABLE OFFSET_OUT_OF_RANGE
+            OPERATION_NOT_ATTEMPTED PREFERRED_LEADER_NOT_AVAILABLE PRINCIPAL_DESERIALIZATION_FAILURE
+            REASSIGNMENT_IN_PROGRESS REBALANCE_IN_PROGRESS REBOOTSTRAP_REQUIRED RESOURCE_NOT_FOUND SECURITY_DISABLED
+            SHARE_SESSION_LIMIT_REACHED SHARE_SESSION_NOT_FOUND STALE_BROKER_EPOCH STALE_CTRL_EPOCH STALE_MEMBER_EPOCH
+            STREAMS_INVALID_TOPOLOGY STREAMS_INVALID_TOPOLOGY_EPOCH STREAMS_TOPOLOGY_FENCED TELEMETRY_TOO_LARGE
+            TOPIC_ALREADY_EXISTS TOPIC_DELETION_DISABLED TRANSACTION_ABORTABLE TRANSACTION_COORDINATOR_FENCED
+            UNACCEPTABLE_CREDENTIAL UNKNOWN_CONTROLLER_ID UNKNOWN_MEMBER_ID UNKNOWN_SUBSCRIPTION_ID
+            UNRELEASED_INSTANCE_ID UNSTABLE_OFFSET_COMMIT UNSUPPORTED_ASSIGNOR UNSUPPORTED_ENDPOINT_TYPE VOTER_NOT_FOUND
+            """,
+        ),
+    ]
+    return {name: row for row, names in groups for name in names.split()}
+
+
+KAFKA_ROWS = {"cimpl.KafkaException": FaultRow("KAFKA_CLIENT", EnumFaultPhase.AMBIGUOUS)}
+KAFKA_CODES = _kafka_rows()
+
+
+# A request that found a pooled connection closed counts as sent: the client cannot know how far the server read.
+HTTP_ROWS = {
+    f"aiohttp.{name}": row
+    for row, names in (
+        (FaultRow("ECONNREFUSED", EnumFaultPhase.NOT_SENT), "client_exceptions.ClientConnectorError"),
+        (FaultRow("ETIMEDOUT", EnumFaultPhase.NOT_SENT), "client_exceptions.ConnectionTimeoutError"),
+        (FaultRow("ETIMEDOUT", EnumFaultPhase.AMBIGUOUS), "client_exceptions.ServerTimeoutError"),
+        (
+            FaultRow("ECONNRESET", EnumFaultPhase.AMBIGUOUS),
+            "client_exceptions.ClientError http_exceptions.HttpProcessingError",
+        ),
+        (
+            FaultRow("TLS_CERTIFICATE", EnumFaultPhase.NOT_SENT, error_code=EnumCoreErrorCode.SECURITY_VIOLATION),
+            "client_exceptions.ClientConnectorCertificateError client_exceptions.ServerFingerprintMismatch",
+        ),
+        (
+            FaultRow("INVALID_URL", EnumFaultPhase.NOT_SENT, error_code=EnumCoreErrorCode.VALIDATION_ERROR),
+            "client_exceptions.InvalidURL client_exceptions.NonHttpUrlClientError",
+        ),
+    )
+    for name in names.split()
+}
