@@ -141,8 +141,14 @@ HTTP_ROWS = {
     f"aiohttp.{name}": row
     for row, names in (
         (FaultRow("ECONNREFUSED", EnumFaultPhase.NOT_SENT), "client_exceptions.ClientConnectorError"),
-        (FaultRow("ETIMEDOUT", EnumFaultPhase.NOT_SENT), "client_exceptions.ConnectionTimeoutError"),
-        (FaultRow("ETIMEDOUT", EnumFaultPhase.AMBIGUOUS), "client_exceptions.ServerTimeoutError"),
+        (
+            FaultRow("ETIMEDOUT", EnumFaultPhase.NOT_SENT, error_code=EnumCoreErrorCode.TIMEOUT),
+            "client_exceptions.ConnectionTimeoutError",
+        ),
+        (
+            FaultRow("ETIMEDOUT", EnumFaultPhase.AMBIGUOUS, error_code=EnumCoreErrorCode.TIMEOUT),
+            "client_exceptions.ServerTimeoutError",
+        ),
         (
             FaultRow("ECONNRESET", EnumFaultPhase.AMBIGUOUS),
             "client_exceptions.ClientError http_exceptions.HttpProcessingError",
