@@ -65,6 +65,7 @@ class ProducerLink:
     """A producer with its thread. Made by any thread; ends by `stop`, or by itself when the producer cannot be made.
 
     ready: the cluster answered and has not been lost since; only then may `send` be called.
+    waiting: calls that wait for `reach`; later calls queue behind them, so that nobody is overtaken.
     asleep: the thread sleeps; news from librdkafka wait for `listen`.
     """
 
@@ -87,12 +88,14 @@ class ProducerLink:
         "pending",
         "ready",
         "thread",
+        "waiting",
     )
 
     def __init__(self, name: str, make: Callable[["ProducerLink"], "Producer | Refusal"]) -> None:
         self.ready = False
         self.asleep = False
         self.pending: set[asyncio.Future[Report]] = set()
+        self.waiting: set[asyncio.Future[Refusal | None]] = set()
         self._producer: Producer | None = None
         self._done: deque[_Settled] = deque()
         self._checks: deque[tuple[asyncio.Future[Refusal | None], str | None, float]] = deque()
@@ -141,14 +144,18 @@ class ProducerLink:
         if producer is not None:
             producer.poll(0)
 
-    def reach(self, topic: str | None, seconds: float) -> "asyncio.Future[Refusal | None]":
-        """Find out within `seconds` whether the cluster answers; the future's result is None when it does."""
+    async def reach(self, topic: str | None, seconds: float) -> Refusal | None:
+        """Find out within `seconds` whether the cluster answers; None when it does. Waiters go on in order."""
         future: asyncio.Future[Refusal | None] = asyncio.get_running_loop().create_future()
         self._checks.append((future, topic, time.monotonic() + seconds))
         self._wake.set()
         if self._ended:
             self._answer(self._refusal or _closed(), everyone=True)
-        return future
+        self.waiting.add(future)
+        try:
+            return await future
+        finally:
+            self.waiting.discard(future)
 
     def room(self) -> "asyncio.Future[Report]":
         """A future that is done when something was delivered, so that the queue may have room again."""
@@ -177,7 +184,8 @@ class ProducerLink:
         name = error.name()
         if name in {"_ALL_BROKERS_DOWN", "_AUTHENTICATION", "_SSL"} or error.fatal():
             self.ready = False
-            self._down = error
+            if self._down is None or name != "_ALL_BROKERS_DOWN":  # which also follows on a refused login
+                self._down = error
             if error.fatal():
                 self._refusal = Refusal(KAFKA_CODES["_FATAL"], error.str())
         if name != "_ALL_BROKERS_DOWN":
@@ -252,7 +260,7 @@ class ProducerLink:
             if self._done:
                 self._hand_over()
             down = self._down
-            if down is not None and (down.name() != "_ALL_BROKERS_DOWN" or time.monotonic() - began >= _GRACE_SECONDS):
+            if down is not None and time.monotonic() - began >= _GRACE_SECONDS:
                 self._answer(Refusal(row_of(down), self._last_words or down.str()), everyone=True)
                 return
             late = FaultRow("ETIMEDOUT", EnumFaultPhase.NOT_SENT, error_code=EnumCoreErrorCode.TIMEOUT)

@@ -69,6 +69,8 @@ class KafkaAdapter:
     Defaults of the adapter that options may change: `linger.ms` 0, `reconnect.backoff.max.ms` 1000,
     `topic.metadata.propagation.max.ms` 5000 (after that long an unknown topic is reported).
 
+    Calls that run at once are sent in the order in which they began, except while the client's local queue is full.
+
     One adapter serves any number of event loops. Left open, it ends its threads when it is garbage collected and at
     exit, without waiting for messages that nobody awaits any more.
     """
@@ -94,7 +96,7 @@ class KafkaAdapter:
             if timeout_ms <= limit_ms:
                 break
         link = self._links.get((context.connection_name, context.acks, context.compression, limit_ms))
-        if link is None or link.asleep or not link.ready:
+        if link is None or link.asleep or link.waiting or not link.ready:
             key = (context.connection_name, context.acks, context.compression, limit_ms)
             link = await self._ready_link(key, context.topic, timeout_ms, correlation_id)
         try:
@@ -144,7 +146,7 @@ class KafkaAdapter:
     async def _ready_link(self, key: _Key, topic: str, timeout_ms: int, correlation_id: UUID) -> ProducerLink:
         link = self._link(key, correlation_id)
         link.listen()
-        if not link.ready:
+        if link.waiting or not link.ready:
             refusal = await link.reach(topic, min(_REACH_SECONDS, timeout_ms / 1000 * _REACH_SHARE))
             if refusal is not None:
                 if link.lost:
