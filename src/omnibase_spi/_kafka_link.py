@@ -213,7 +213,8 @@ class ProducerLink:
         self._ended = True
         while self.pending:
             future = self.pending.pop()
-            _post(future.get_loop(), partial(_settle, [(future, None, None)]))
+            lost: list[_Settled] = [(future, None, None)]
+            _post(future.get_loop(), _settle, lost)
         self._answer(self._refusal or _closed(), everyone=True)
         self._release_closers()
 
@@ -276,7 +277,7 @@ class ProducerLink:
                 return
             future, _topic, deadline = check
             if everyone or deadline <= now or future.done():
-                _post(future.get_loop(), partial(_settle_one, future, verdict))
+                _post(future.get_loop(), partial(_settle_one, future), verdict)
             else:
                 self._checks.append(check)
 
@@ -285,17 +286,18 @@ class ProducerLink:
         self._done.append((future, error, message))
 
     def _hand_over(self) -> None:
+        done = self._done
         batch: list[_Settled] = []
-        while self._done:
-            batch.append(self._done.popleft())
+        while done:
+            batch.append(done.popleft())
         while self._room:
             batch.append((self._room.popleft(), None, None))
         loop = batch[0][0].get_loop()
         if len(batch) == 1 or all(item[0].get_loop() is loop for item in batch):
-            _post(loop, partial(_settle, batch))
+            _post(loop, _settle, batch)
             return
         for loop in {item[0].get_loop() for item in batch}:
-            _post(loop, partial(_settle, [item for item in batch if item[0].get_loop() is loop]))
+            _post(loop, _settle, [item for item in batch if item[0].get_loop() is loop])
 
     def _finish(self, producer: "Producer") -> None:
         self.ready = False
@@ -315,7 +317,7 @@ class ProducerLink:
         while self._closers:
             with contextlib.suppress(IndexError):
                 future = self._closers.popleft()
-                _post(future.get_loop(), partial(_settle_one, future, None))
+                _post(future.get_loop(), partial(_settle_one, future), None)
 
 
 def producer_config(link: ProducerLink, settings: Mapping[str, str]) -> dict[str, object]:
@@ -334,9 +336,11 @@ def _closed() -> Refusal:
     return Refusal(KAFKA_CODES["_PURGE_QUEUE"], "the adapter was closed")
 
 
-def _post(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop was closed, and with it everyone who waited
-        loop.call_soon_threadsafe(call)
+def _post(loop: asyncio.AbstractEventLoop, call: Callable[[_T], None], what: _T) -> None:
+    try:  # noqa: SIM105 # on the hot path, where suppress costs more than the call
+        loop.call_soon_threadsafe(call, what)
+    except RuntimeError:
+        pass  # the loop was closed, and with it everyone who waited
 
 
 def _settle(batch: list[_Settled]) -> None:
