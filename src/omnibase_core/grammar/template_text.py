@@ -1,0 +1,165 @@
+"""The grammar of `${...}` placeholders (section 2.4): text in, constants and holes out. Parsed once, at load."""
+
+import json
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from pydantic import JsonValue
+
+SOURCES: Final = ("input", "env", "secret", "output", "item", "index", "meta")
+
+Segment = str
+Template = tuple["str | Hole", ...]
+
+
+class NoDefault:
+    """Marks a hole without `:-default`."""
+
+    __slots__ = ()
+
+
+NO_DEFAULT: Final = NoDefault()
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """One placeholder.
+
+    path: keys and list indexes below the source, as written; a numeric segment is an index where a list stands.
+    default: the value for a missing or null one, or NO_DEFAULT.
+    text: the placeholder as written, for messages.
+    offset: where it starts in the template, in characters.
+    """
+
+    source: str
+    path: tuple[Segment, ...]
+    default: JsonValue | NoDefault
+    text: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateProblem:
+    """One thing that is wrong in a template. `offset` counts characters from its start."""
+
+    message: str
+    offset: int = 0
+    fix: str = ""
+    code: str = "E-TEMPLATE"
+
+
+class TemplateError(Exception):
+    """A template that cannot be read or does not fit its place; holds every problem found."""
+
+    def __init__(self, *problems: TemplateProblem) -> None:
+        super().__init__("; ".join(problem.message for problem in problems))
+        self.problems = problems
+
+
+_OPENING = re.compile(r"\$\$\{|\$\{")
+_BODY = re.compile(r"([A-Za-z_][\w-]*)((?:\.[^\s.\[\]{}:$\"']+|\[\d+\])*)(?=\}|:-)")
+_SEGMENT = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?=\})')
+
+
+@lru_cache(maxsize=4096)
+def parse_template(text: str) -> Template:
+    """Split a text into constants and holes; `$${` becomes a constant `${`.
+
+    Raises TemplateError with every unclosed or empty placeholder, unknown source and malformed path.
+    """
+    opening = _OPENING.search(text)
+    if opening is None:
+        return (text,) if text else ()
+    parts: list[str | Hole] = []
+    problems: list[TemplateProblem] = []
+    constant = ""
+    position = 0
+    while opening is not None:
+        constant += text[position : opening.start()]
+        if opening.group() == "$${":
+            constant += "${"
+            position = opening.end()
+        else:
+            try:
+                hole, position = _read_hole(text, opening.start())
+            except TemplateError as error:
+                problems += error.problems
+                position = opening.end()
+            else:
+                if constant:
+                    parts.append(constant)
+                    constant = ""
+                parts.append(hole)
+        opening = _OPENING.search(text, position)
+    if problems:
+        raise TemplateError(*problems)
+    constant += text[position:]
+    if constant:
+        parts.append(constant)
+    return tuple(parts)
+
+
+def holes(template: Template) -> tuple[Hole, ...]:
+    """The placeholders of a template, in order."""
+    return tuple(part for part in template if not isinstance(part, str))
+
+
+def _read_hole(text: str, start: int) -> tuple[Hole, int]:
+    body = _BODY.match(text, start + 2)
+    if body is None:
+        raise _explain(text, start)
+    source, raw_path = body.groups()
+    if source not in SOURCES:
+        raise TemplateError(
+            TemplateProblem(
+                f"unknown source {source!r} in {_excerpt(text, start)}",
+                start,
+                f"use one of {', '.join(SOURCES)}; a literal '${{' is written '$${{'",
+            )
+        )
+    path = tuple(key or index for key, index in _SEGMENT.findall(raw_path))
+    needed = {"index": 0, "item": 0, "output": 2}.get(source, 1)
+    if len(path) < needed:
+        shown = "${output.<operation>.<field>}" if source == "output" else f"${{{source}.<name>}}"
+        raise TemplateError(TemplateProblem(f"empty path in {_excerpt(text, start)}", start, f"write {shown}"))
+    default, end = _read_default(text, body.end(), start)
+    return Hole(source, path, default, text[start:end], start), end
+
+
+def _read_default(text: str, position: int, start: int) -> tuple[JsonValue | NoDefault, int]:
+    if not text.startswith(":-", position):
+        return NO_DEFAULT, position + 1
+    position += 2
+    quoted = _JSON_STRING.match(text, position)
+    end = quoted.end() if quoted else text.find("}", position)
+    if end < 0:
+        raise _explain(text, start)
+    raw = text[position:end]
+    try:
+        value: JsonValue = json.loads(raw)
+    except ValueError:
+        return raw, end + 1
+    return (raw if isinstance(value, list | dict) or value != value else value), end + 1  # noqa: PLR0124  # NaN differs from itself
+
+
+def _explain(text: str, start: int) -> TemplateError:
+    excerpt = _excerpt(text, start)
+    closing = text.find("}", start)
+    if closing < 0:
+        return TemplateError(TemplateProblem(f"placeholder {excerpt} is not closed", start, "add '}', or write '$${' for a literal"))
+    if not text[start + 2 : closing].strip():
+        return TemplateError(TemplateProblem("empty placeholder ${}", start, "write ${input.<name>}, or '$${' for a literal"))
+    return TemplateError(TemplateProblem(
+        f"malformed placeholder {excerpt}",
+        start,
+        "write ${source.key.0.key}, optionally with ':-default'; keys hold no spaces, quotes, brackets or braces",
+    ))
+
+
+def _excerpt(text: str, start: int) -> str:
+    closing = text.find("}", start)
+    end = closing + 1 if 0 <= closing <= start + 60 else start + 40
+    return repr(text[start:end])

@@ -1,0 +1,89 @@
+"""The base of everything that a contract holds, and the rules that one field alone cannot state.
+
+Types, bounds and vocabularies are pydantic's business. A rule over several fields or over the content of a text is a
+`Rule`: a generator of `Breach`es over a model. Building a model in Python raises the first breach as `ModelOnexError`;
+the contract loader judges the same rules itself, on every part whose needed fields are well-formed, and collects all.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Self, TypeVar
+
+from pydantic import ConfigDict, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.models.primitives.strict_types import FrozenModel
+
+KeyPath = tuple[str | int, ...]
+
+LOADER = object()
+"""Validation context of the contract loader, which runs the rules itself and so does not want them to raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """A rule that a contract breaks. `path` is relative to the model that was judged."""
+
+    code: str
+    message: str
+    path: KeyPath = ()
+    found: str = ""
+    allowed: str = ""
+    fix: str = ""
+    severity: str = "error"
+
+
+M = TypeVar("M", bound="ContractModel", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule(Generic[M]):
+    """A check of one model. It is judged when all fields that it `needs` are well-formed."""
+
+    needs: tuple[str, ...]
+    check: Callable[[M], Iterator[Breach]]
+
+
+class ContractModel(FrozenModel):
+    """Frozen data of a contract. Equality, hash and dump use the fields that were set, as inheritance of policies does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: ClassVar[tuple[Rule[Self], ...]] = ()
+    not_built: ClassVar[tuple[str, ...]] = ()
+    """Fields of the specification that are refused, because nothing carries them out yet."""
+
+    @model_validator(mode="after")
+    def _raise_first_breach(self, info: ValidationInfo) -> Self:
+        if info.context is not LOADER:
+            self._complete()
+            for rule in self.rules:
+                for breach in rule.check(self):
+                    if breach.severity == "error":
+                        raise ModelOnexError(
+                            breach.message + (f" ({breach.fix})" if breach.fix else ""),
+                            EnumCoreErrorCode.VALIDATION_ERROR,
+                            {"rule": breach.code, "path": ".".join(map(str, breach.path)), "found": breach.found},
+                        )
+        else:
+            self._complete()
+        return self
+
+    def _complete(self) -> None:
+        """Fill in defaults that depend on other fields; they still count as unset."""
+
+    @model_serializer(mode="wrap")
+    def _dump_what_was_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:
+        dumped: dict[str, object] = handler(self)
+        kept = self.model_fields_set
+        return {name: value for name, value in dumped.items() if name in kept or name == "handler_type"}
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, ContractModel):
+            return NotImplemented
+        names = self.model_fields_set
+        return names == other.model_fields_set and all(getattr(self, n) == getattr(other, n) for n in names)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.model_dump_json()))

@@ -1,0 +1,89 @@
+"""`input_schema` compiled: what `operation_data` must hold, judged before any operation runs."""
+
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.models.contracts.contract_model import Breach
+from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectInputSchema
+
+InputCheck = Callable[[Mapping[str, object]], None]
+_SHOWN = 10
+
+
+def compile_input_check(
+    schema: ModelEffectInputSchema, contract_name: str, report: Callable[[Breach], None]
+) -> InputCheck:
+    """A function that raises VALIDATION_ERROR, naming every field that is missing or wrong."""
+    if schema.json_schema is not None:
+        return _by_json_schema(schema.json_schema, contract_name, report)
+    required = tuple((name, tuple(name.split("."))) for name in schema.required_fields)
+
+    def check(data: Mapping[str, object]) -> None:
+        missing = [name for name, path in required if not _has(data, path)]
+        if missing:
+            there = ", ".join(sorted(map(str, data))[:20]) or "nothing"
+            raise ModelOnexError(
+                f"input of contract {contract_name!r}: missing {', '.join(missing)}; the input has {there}",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+                {"missing_fields": missing},
+            )
+
+    return check
+
+
+def _has(data: object, path: tuple[str, ...]) -> bool:
+    for key in path:
+        if isinstance(data, list) and key.isascii() and key.isdigit() and int(key) < len(data):
+            data = data[int(key)]
+        elif isinstance(data, Mapping) and key in data:
+            data = data[key]
+        else:
+            return False
+    return data is not None
+
+
+def _by_json_schema(
+    schema: Mapping[str, JsonValue], contract_name: str, report: Callable[[Breach], None]
+) -> InputCheck:
+    import jsonschema_rs  # only for contracts that have a schema
+
+    try:
+        validator = jsonschema_rs.Draft202012Validator(dict(schema), retriever=_no_remote_schema)
+    except (ValueError, jsonschema_rs.ReferencingError) as error:
+        detail = str(error).split("\n", 1)[0]
+        report(
+            Breach(
+                "E-INPUT-SCHEMA",
+                f"json_schema is no JSON Schema 2020-12: {detail}",
+                ("input_schema", "json_schema"),
+                fix="references stay inside the schema: '#/$defs/...'",
+            )
+        )
+        return lambda _data: None
+
+    def check(data: Mapping[str, object]) -> None:
+        document = cast("JsonValue", to_jsonable_python(data, fallback=str))  # JSON by definition, typed as Any
+        if validator.is_valid(document):
+            return
+        problems = [
+            f"{'.'.join(map(str, error.instance_path)) or 'the input'}: breaks {error.schema_path[-1]!r}"
+            for error in validator.iter_errors(document)
+        ]
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ModelOnexError(
+            f"input of contract {contract_name!r} does not fit its schema: {'; '.join(problems[:_SHOWN])}{more}",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+            {"problems": problems},
+        )
+
+    return check
+
+
+def _no_remote_schema(uri: str) -> JsonValue:
+    message = f"references to {uri!r} are not followed"
+    raise ValueError(message)

@@ -1,0 +1,286 @@
+"""URL templates: every placeholder is encoded for the part of the URL in which it stands (section 2.4; RFC 3986).
+
+A path placeholder is one segment. A host is a constant, or comes from `env` or `secret`; from `input` or `output` only
+under the contract's `allowed_hosts`. A leading placeholder is a base URL.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.grammar.template_text import Hole, Template, TemplateError, TemplateProblem
+from omnibase_core.utils.host_rules import host_allowed
+from omnibase_core.utils.templates import Part, Renderer, Scope, compile_getter, join, refuse, render_hole, scalar_text
+
+_FROM_DATA: Final = frozenset({"input", "output", "item"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_KEPT_IN_PATH: Final = "/%:@!$&'()*+,;=-._~"
+_KEPT_IN_QUERY: Final = _KEPT_IN_PATH + "?[]"
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+Resolved = tuple[str, str]
+"""(the URL, its origin `scheme://host:port`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UrlPlan:
+    """A compiled URL template. `origin` is None when the host is known only at run time."""
+
+    render: Callable[[Scope], Resolved]
+    origin: str | None
+    host_from_data: bool
+
+
+@lru_cache(maxsize=1024)
+def _parse_base(text: str) -> tuple[str, str, str, int]:
+    """(prefix without trailing slash, scheme, host, port) of an absolute URL without query; ValueError otherwise."""
+    if _CONTROL.search(text) or " " in text or "\\" in text:
+        raise ValueError
+    split = urlsplit(text)
+    scheme = split.scheme.lower()
+    if scheme not in _DEFAULT_PORTS or "@" in split.netloc or "?" in text or "#" in text:
+        raise ValueError
+    host, port = _parse_authority(scheme, split.netloc)
+    prefix = f"{scheme}://{_authority(host, port, scheme)}{quote(split.path.rstrip('/'), safe=_KEPT_IN_PATH)}"
+    return prefix, scheme, host, port
+
+
+def _parse_authority(scheme: str, authority: str) -> tuple[str, int]:
+    if not authority.isascii():
+        host, _, port = authority.partition(":")
+        authority = host.encode("idna").decode() + (f":{port}" if port else "")
+    match = _HOST.fullmatch(authority)
+    if match is None or (match[2] and not 0 < int(match[2]) < 65536):
+        raise ValueError
+    return match[1].lower(), int(match[2] or _DEFAULT_PORTS[scheme])
+
+
+def _authority(host: str, port: int, scheme: str) -> str:
+    return host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
+
+
+def _origin(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://{host}:{port}"
+
+
+def compile_url(template: Template, allowed_hosts: Sequence[str]) -> UrlPlan:
+    """Compile a URL template; TemplateError names everything that is wrong with it."""
+    if not template:
+        raise TemplateError(TemplateProblem("the URL is empty", code="E-URL", fix="write https://host/path"))
+    patterns = tuple(allowed_hosts)
+    if isinstance(template[0], Hole):
+        return _with_base(template[0], template[1:], patterns)
+    match = re.match(r"(?i)(https?)://", template[0])
+    if match is None:
+        problem = TemplateProblem(
+            f"the URL must be absolute, found {template[0][:40]!r}",
+            code="E-URL",
+            fix="write http:// or https:// and a host, or begin with a placeholder such as ${env.API_BASE}",
+        )
+        raise TemplateError(problem)
+    scheme = match[1].lower()
+    authority, rest = _split_authority((template[0][match.end() :], *template[1:]))
+    tail = _compile_tail(rest)
+    if all(isinstance(part, str) for part in authority):
+        return _with_constant_host(scheme, "".join(map(str, authority)), tail, patterns)
+    return _with_host_holes(scheme, authority, tail, patterns)
+
+
+def _split_authority(parts: Template) -> tuple[Template, Template]:
+    for index, part in enumerate(parts):
+        if isinstance(part, str):
+            end = re.search(r"[/?#]", part)
+            if end:
+                return (*parts[:index], part[: end.start()]), (part[end.start() :], *parts[index + 1 :])
+    return parts, ()
+
+
+def _with_constant_host(scheme: str, authority: str, tail: Part, patterns: tuple[str, ...]) -> UrlPlan:
+    if "@" in authority:
+        raise TemplateError(
+            TemplateProblem(
+                "userinfo in a URL would end up in logs",
+                code="E-URL-USERINFO",
+                fix="use auth: {type: basic, username: ..., password: ${secret.NAME}}",
+            )
+        )
+    try:
+        host, port = _parse_authority(scheme, authority)
+    except ValueError:
+        raise TemplateError(
+            TemplateProblem(f"{authority!r} is no host", code="E-URL", fix="write https://host[:port]/path")
+        ) from None
+    if patterns and not host_allowed(host, port, scheme, patterns):
+        problem = TemplateProblem(
+            f"host {host}:{port} is not in allowed_hosts",
+            code="E-HOST",
+            fix=f"add {host!r} to allowed_hosts, or correct the URL",
+        )
+        raise TemplateError(problem)
+    origin = _origin(scheme, host, port)
+    whole = join([f"{scheme}://{_authority(host, port, scheme)}", tail])
+    if isinstance(whole, str):
+        constant = (whole, origin)
+        return UrlPlan(lambda _scope: constant, origin, host_from_data=False)
+    render = whole
+    return UrlPlan(lambda scope: (render(scope), origin), origin, host_from_data=False)
+
+
+def _check_data_host(holes: Sequence[Hole], patterns: tuple[str, ...]) -> bool:
+    from_data = [hole for hole in holes if hole.source in _FROM_DATA]
+    if from_data and not patterns:
+        raise TemplateError(
+            TemplateProblem(
+                f"the host comes from {from_data[0].text}, that is from data, but allowed_hosts is empty",
+                from_data[0].offset,
+                "list the hosts that data may choose in allowed_hosts, or take the host from ${env...}",
+                "E-HOST-FROM-DATA",
+            )
+        )
+    return bool(from_data)
+
+
+def _check_host(hole: Hole, scheme: str, host: str, port: int, patterns: tuple[str, ...]) -> None:
+    if patterns and not host_allowed(host, port, scheme, patterns):
+        raise refuse(
+            hole,
+            f"the host is not in allowed_hosts ({', '.join(patterns)})",
+            EnumCoreErrorCode.SECURITY_VIOLATION,
+        )
+
+
+def _with_host_holes(scheme: str, authority: Template, tail: Part, patterns: tuple[str, ...]) -> UrlPlan:
+    holes = [part for part in authority if isinstance(part, Hole)]
+    from_data = _check_data_host(holes, patterns)
+    if any("@" in part for part in authority if isinstance(part, str)):
+        raise TemplateError(TemplateProblem("userinfo in a URL would end up in logs", code="E-URL-USERINFO"))
+    render_authority = join([part if isinstance(part, str) else render_hole(part, _host_piece) for part in authority])
+    first = holes[0]
+
+    def render(scope: Scope) -> Resolved:
+        text = render_authority if isinstance(render_authority, str) else render_authority(scope)
+        try:
+            host, port = _parse_authority(scheme, text)
+        except ValueError:
+            raise refuse(first, "the value makes no host[:port]") from None
+        _check_host(first, scheme, host, port, patterns)
+        rest = tail if isinstance(tail, str) else tail(scope)
+        return f"{scheme}://{_authority(host, port, scheme)}{rest}", _origin(scheme, host, port)
+
+    return UrlPlan(render, None, from_data)
+
+
+def _host_piece(value: object, hole: Hole) -> str:
+    text = scalar_text(value, hole)
+    if not text or re.search(r"[\s/\\?#@%]", text) or _CONTROL.search(text):
+        raise refuse(hole, "the value is no part of a host name or port", EnumCoreErrorCode.SECURITY_VIOLATION)
+    return text
+
+
+def _with_base(base: Hole, rest: Template, patterns: tuple[str, ...]) -> UrlPlan:
+    if rest and not (isinstance(rest[0], str) and rest[0][0] in "/?#"):
+        found = rest[0] if isinstance(rest[0], str) else rest[0].text
+        raise TemplateError(
+            TemplateProblem(
+                f"{base.text} leads the URL and so is its base, but is followed by {found[:20]!r}",
+                base.offset,
+                "go on with '/', '?' or '#', or begin with http:// or https://",
+                "E-URL",
+            )
+        )
+    from_data = _check_data_host([base], patterns)
+    get = compile_getter(base)
+    tail = _compile_tail(rest)
+
+    def render(scope: Scope) -> Resolved:
+        try:
+            prefix, scheme, host, port = _parse_base(scalar_text(get(scope), base))
+        except ValueError:
+            raise refuse(base, "the value is no base URL (http:// or https://, host, no userinfo, no query)") from None
+        _check_host(base, scheme, host, port, patterns)
+        return prefix + (tail if isinstance(tail, str) else tail(scope)), _origin(scheme, host, port)
+
+    return UrlPlan(render, None, from_data)
+
+
+# --- path, query, fragment -----------------------------------------------------------------------------------------
+
+
+def _compile_tail(parts: Template) -> Part:
+    """Everything after the authority."""
+    out: list[Part] = []
+    segment: list[str | Hole] = []
+    in_path = True
+    for part in parts:
+        if not in_path:
+            out.append(quote(part, safe=_KEPT_IN_QUERY + "#") if isinstance(part, str) else render_hole(part, _component))
+            continue
+        if isinstance(part, Hole):
+            segment.append(part)
+            continue
+        end = re.search(r"[?#]", part)
+        path, after = (part[: end.start()], part[end.start() :]) if end else (part, "")
+        pieces = path.split("/")
+        segment.append(pieces[0])
+        for piece in pieces[1:]:
+            out += [_compile_segment(segment), "/"]
+            segment = [piece]
+        if end:
+            out += [_compile_segment(segment), quote(after, safe=_KEPT_IN_QUERY + "#")]
+            segment = []
+            in_path = False
+    out.append(_compile_segment(segment))
+    return join(out)
+
+
+def _compile_segment(segment: Sequence[str | Hole]) -> Part:
+    pieces: list[Part] = []
+    holes: list[Hole] = []
+    for part in segment:
+        if isinstance(part, Hole):
+            holes.append(part)
+            pieces.append(render_hole(part, _path_component))
+        else:
+            pieces.append(quote(part, safe=_KEPT_IN_PATH))
+    whole = join(pieces)
+    if isinstance(whole, str) or len(pieces) == 1 == len(holes):
+        return whole
+    return _checked_segment(whole, holes[0])
+
+
+def _checked_segment(render: Renderer, hole: Hole) -> Renderer:
+    def checked(scope: Scope) -> str:
+        text = render(scope)
+        if text in {".", ".."}:
+            raise refuse(hole, "the values put together make a dot segment", EnumCoreErrorCode.SECURITY_VIOLATION)
+        return text
+
+    return checked
+
+
+def _component(value: object, hole: Hole) -> str:
+    text = scalar_text(value, hole)
+    return text if text.isalnum() and text.isascii() else quote(text, safe="")
+
+
+def _path_component(value: object, hole: Hole) -> str:
+    text = scalar_text(value, hole)
+    if text.isalnum() and text.isascii():
+        return text
+    if text in {"", ".", ".."}:
+        raise refuse(hole, f"{text!r} is no path segment", _dots(text))
+    if _CONTROL.search(text):
+        raise refuse(hole, "a path segment holds no control characters")
+    return quote(text, safe="")
+
+
+def _dots(text: str) -> EnumCoreErrorCode:
+    return EnumCoreErrorCode.SECURITY_VIOLATION if text else EnumCoreErrorCode.VALIDATION_ERROR
+
+

@@ -1,0 +1,104 @@
+"""The list of adapters, and the services that a container has without being told."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from omnibase_core.models.configuration.model_settings import ModelSettings
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.registry.breaker_registry import BreakerRegistry
+from omnibase_core.registry.budget_registry import BudgetRegistry
+from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
+from omnibase_core.utils.settings_source import settings_from_environ
+
+if TYPE_CHECKING:
+    from omnibase_spi.secrets import LayeredSecrets
+
+HANDLERS: Final = {
+    "http": "HttpRestAdapter",
+    "db": "DbAdapter",
+    "kafka": "KafkaAdapter",
+    "filesystem": "FilesystemHandler",
+}
+"""Handler kind -> service name, as `EffectHandlerRegistry` starts with."""
+
+
+def register_effect_handlers(container: ModelONEXContainer, settings: ModelSettings | None = None) -> None:
+    """Put the four adapters and their registry into the container.
+
+    May be called at any time, also twice: the registry and the adapters are replaced by fresh ones. Adapters are made,
+    and their client libraries imported, when they are first used. Without `settings` those of the environment count
+    (`ONEX_CONNECTIONS__<NAME>__URL` and so on). Adapters that were in use are not closed; `container.aclose()` closes
+    those it has.
+    """
+    if settings is not None:
+        container.register_service("ModelSettings", settings)
+    elif not container.has_service("ModelSettings"):
+        container.register_service("ModelSettings", settings_from_environ(os.environ))
+    for name, factory in _adapters(container).items():
+        container.register_service(name, factory)
+    container.register_service("EffectHandlerRegistry", EffectHandlerRegistry(dict(HANDLERS)))
+
+
+def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:
+    """Factories of everything that a bare container has; the container calls this at its first missing key."""
+    return {
+        "ModelSettings": lambda: settings_from_environ(os.environ),
+        "EffectHandlerRegistry": lambda: EffectHandlerRegistry(dict(HANDLERS)),
+        "BreakerRegistry": BreakerRegistry,
+        "BudgetRegistry": lambda: BudgetRegistry(_settings(container).retry_budget),
+        "ProtocolSecretProvider": lambda: _secrets(container),
+        "ProtocolEffectMetrics": _metrics,
+        "Environment": lambda: _environment(_settings(container)),
+        "WallClock": lambda: time.time,
+        **_adapters(container),
+    }
+
+
+def _settings(container: ModelONEXContainer) -> ModelSettings:
+    return container.get_service(ModelSettings)
+
+
+def _adapters(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:
+    def http() -> object:
+        from omnibase_spi.http import HttpRestAdapter
+
+        return HttpRestAdapter(_settings(container))
+
+    def db() -> object:
+        from omnibase_spi.db.adapter import DbAdapter
+
+        return DbAdapter(_settings(container))
+
+    def kafka() -> object:
+        from omnibase_spi.kafka import KafkaAdapter
+
+        return KafkaAdapter(_settings(container))
+
+    def filesystem() -> object:
+        from omnibase_core.handlers.filesystem_handler import FilesystemHandler
+
+        policy = _settings(container).policy
+        return FilesystemHandler(policy.file_roots, max_file_bytes=policy.max_file_bytes)
+
+    return {"HttpRestAdapter": http, "DbAdapter": db, "KafkaAdapter": kafka, "FilesystemHandler": filesystem}
+
+
+def _metrics() -> object:
+    from omnibase_spi.metrics import PrometheusEffectMetrics
+
+    return PrometheusEffectMetrics()
+
+
+def _secrets(container: ModelONEXContainer) -> "LayeredSecrets":
+    from omnibase_spi.secrets import LayeredSecrets
+
+    settings = _settings(container)
+    given = {name: value.get_secret_value() for name, value in settings.secrets.items()}
+    return LayeredSecrets(given, settings.secrets_dir, os.environ, allowed=settings.policy.secret_names)
+
+
+def _environment(settings: ModelSettings) -> "os._Environ[str] | dict[str, str]":
+    names = settings.policy.env_names
+    return os.environ if names is None else {name: os.environ[name] for name in names if name in os.environ}

@@ -1,0 +1,171 @@
+"""Public fakes: a scripted handler, and virtual time in which a week passes in a moment.
+
+Nothing here needs a server or a library beyond the standard one.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Final, TypeVar
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
+from omnibase_core.errors.effect_fault import EffectFault
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.protocols.protocol_effect_handler import EffectResponse
+from omnibase_core.registry.breaker_registry import BreakerRegistry
+from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
+
+if TYPE_CHECKING:
+
+    from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
+
+T = TypeVar("T")
+
+Answer = EffectResponse | Mapping[str, JsonValue] | BaseException | Callable[["ResolvedIOContext"], object]
+"""What a scripted handler does for one call: return, raise, or ask a function, which may be a coroutine function."""
+
+OK: Final[Mapping[str, JsonValue]] = {"ok": True}
+
+
+class ScriptedHandler:
+    """A handler that answers from a script and remembers what it was asked.
+
+    answers: one per call; the last one stays. A number answers with that HTTP status. Calls are in `contexts`.
+    """
+
+    def __init__(self, *answers: Answer | int) -> None:
+        self._answers = list(answers) or [OK]
+        self.contexts: list[ResolvedIOContext] = []
+        self.correlation_ids: list[UUID] = []
+        self.running = 0
+        self.most_running = 0
+        self.closed = False
+
+    @property
+    def calls(self) -> int:
+        return len(self.contexts)
+
+    async def execute(
+        self, resolved_context: "ResolvedIOContext", correlation_id: UUID
+    ) -> Mapping[str, JsonValue] | EffectResponse:
+        answer = self._answers[min(self.calls, len(self._answers) - 1)]
+        self.contexts.append(resolved_context)
+        self.correlation_ids.append(correlation_id)
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            return await self._give(answer, resolved_context)
+        finally:
+            self.running -= 1
+
+    async def _give(
+        self, answer: Answer | int, context: "ResolvedIOContext"
+    ) -> Mapping[str, JsonValue] | EffectResponse:
+        if isinstance(answer, int):
+            return EffectResponse({"status": answer}, answer)
+        if isinstance(answer, BaseException):
+            raise answer
+        if callable(answer):
+            made = answer(context)
+            if isinstance(made, Awaitable):
+                made = await made
+            return await self._give(made, context) if isinstance(made, int | BaseException) else made  # type: ignore[no-any-return]  # the script's author says what it returns
+        return answer
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def fault(
+    error_kind: str | None = "ECONNRESET",
+    phase: EnumFaultPhase = EnumFaultPhase.AMBIGUOUS,
+    *,
+    transient: bool = False,
+    retry_after_s: float | None = None,
+) -> EffectFault:
+    """A typed fault for a script."""
+    return EffectFault(
+        f"scripted {error_kind}", error_kind=error_kind, phase=phase, transient=transient, retry_after_s=retry_after_s
+    )
+
+
+def hang(seconds: float = 1e9) -> Callable[["ResolvedIOContext"], Awaitable[Mapping[str, JsonValue]]]:
+    """An answer that comes after `seconds`."""
+
+    async def answer(_context: "ResolvedIOContext") -> Mapping[str, JsonValue]:
+        await asyncio.sleep(seconds)
+        return OK
+
+    return answer
+
+
+def container_with(**handlers: object) -> ModelONEXContainer:
+    """A container whose handler kinds are exactly these; breakers follow the running loop's clock, virtual or not."""
+    container = ModelONEXContainer()
+    registry = EffectHandlerRegistry()
+    for kind, handler in handlers.items():
+        registry.register(kind, f"scripted-{kind}")
+        container.register_service(f"scripted-{kind}", handler)
+    container.register_service("EffectHandlerRegistry", registry)
+    container.register_service("BreakerRegistry", BreakerRegistry(_loop_time))
+    return container
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class _VirtualSelector(selectors.BaseSelector):
+    """Waits for nothing: when no file is ready, the time that the loop wanted to wait has passed."""
+
+    def __init__(self) -> None:
+        self._real = selectors.DefaultSelector()
+        self.now = 1_000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = self._real.select(0)
+        if not ready and timeout is None:
+            message = "virtual time: everything waits for something that never comes"
+            raise RuntimeError(message)
+        if not ready and timeout is not None and timeout > 0:
+            self.now += timeout
+        return ready
+
+    def register(self, fileobj: "selectors._FileObject", events: int, data: object = None) -> selectors.SelectorKey:  # type: ignore[name-defined]  # typeshed keeps the alias private
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: "selectors._FileObject") -> selectors.SelectorKey:  # type: ignore[name-defined]  # as above
+        return self._real.unregister(fileobj)
+
+    def get_map(self) -> "Mapping[selectors._FileObject, selectors.SelectorKey]":  # type: ignore[name-defined]  # as above
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock jumps to the next timer instead of waiting. Not for code that waits for threads."""
+
+    def __init__(self) -> None:
+        self._virtual = _VirtualSelector()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+def run_virtual(main: Coroutine[object, object, T]) -> T:
+    """Run a coroutine in virtual time."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        return runner.run(main)
+
+
+
+
+def repeat(answer: Answer | int, times: int, then: Answer | int) -> Iterable[Answer | int]:
+    """`answer` so many times, then `then`."""
+    return [*[answer] * times, then]
