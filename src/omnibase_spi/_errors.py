@@ -164,3 +164,145 @@ HTTP_ROWS = {
     )
     for name in names.split()
 }
+
+
+# sqlite3 finds its class by the result code; what matters is looked up by the code's name, most telling part first.
+_SQLITE_BUSY = FaultRow("SQLITE_BUSY", EnumFaultPhase.REJECTED, transient=True)
+_CONSTRAINT = FaultRow("CONSTRAINT", EnumFaultPhase.REJECTED)
+_UNIQUE = FaultRow("UNIQUE_VIOLATION", EnumFaultPhase.REJECTED, error_code=EnumCoreErrorCode.CONFLICT)
+_READ_ONLY = FaultRow("READ_ONLY", EnumFaultPhase.REJECTED)
+_NO_SPACE = FaultRow("NO_SPACE", EnumFaultPhase.REJECTED)
+_BAD_SQL = FaultRow("SQL_ERROR", EnumFaultPhase.REJECTED)
+_BAD_DATA = FaultRow("DATA_ERROR", EnumFaultPhase.REJECTED)
+_NOT_BOUND = FaultRow("INVALID_VALUE", EnumFaultPhase.NOT_SENT, error_code=EnumCoreErrorCode.VALIDATION_ERROR)
+_CANCELED = FaultRow("ETIMEDOUT", EnumFaultPhase.REJECTED, error_code=EnumCoreErrorCode.TIMEOUT)
+_SETTINGS = FaultRow("DB_SETTINGS", EnumFaultPhase.NOT_SENT, error_code=EnumCoreErrorCode.CONFIGURATION_ERROR)
+_LOST = FaultRow("ECONNRESET", EnumFaultPhase.AMBIGUOUS)
+
+SQLITE_ROWS = {
+    "sqlite3.Warning": _BAD_SQL,
+    "sqlite3.Error": FaultRow("SQLITE_ERROR", EnumFaultPhase.AMBIGUOUS),
+    "sqlite3.InterfaceError": _BAD_DATA,
+    "sqlite3.DatabaseError": FaultRow("SQLITE_ERROR", EnumFaultPhase.AMBIGUOUS),
+    "sqlite3.DataError": _BAD_DATA,
+    "sqlite3.OperationalError": _BAD_SQL,
+    "sqlite3.IntegrityError": _CONSTRAINT,
+    "sqlite3.InternalError": FaultRow("SQLITE_ERROR", EnumFaultPhase.AMBIGUOUS),
+    "sqlite3.ProgrammingError": _BAD_SQL,
+    "sqlite3.NotSupportedError": _BAD_SQL,
+    "builtins.OverflowError": _NOT_BOUND,
+    "builtins.UnicodeError": _NOT_BOUND,
+}
+SQLITE_CODES = {
+    "SQLITE_BUSY": _SQLITE_BUSY,
+    "SQLITE_LOCKED": _SQLITE_BUSY,
+    "SQLITE_CONSTRAINT": _CONSTRAINT,
+    "SQLITE_CONSTRAINT_UNIQUE": _UNIQUE,
+    "SQLITE_CONSTRAINT_PRIMARYKEY": _UNIQUE,
+    "SQLITE_CONSTRAINT_ROWID": _UNIQUE,
+    "SQLITE_READONLY": _READ_ONLY,
+    "SQLITE_FULL": _NO_SPACE,
+    "SQLITE_INTERRUPT": _CANCELED,
+    "SQLITE_TOOBIG": _BAD_DATA,
+    "SQLITE_MISMATCH": _BAD_DATA,
+    "SQLITE_ERROR": _BAD_SQL,
+    "SQLITE_AUTH": _BAD_SQL,
+    "SQLITE_SCHEMA": _BAD_SQL,
+    "SQLITE_RANGE": _BAD_SQL,
+    "SQLITE_CANTOPEN": _SETTINGS,
+    "SQLITE_NOTADB": _SETTINGS,
+    "SQLITE_PERM": _SETTINGS,
+    # a write that failed midway: SQLite rolls back, but a failing disk is not to be trusted with the proof
+    "SQLITE_IOERR": FaultRow("SQLITE_IOERR", EnumFaultPhase.AMBIGUOUS),
+    "SQLITE_CORRUPT": FaultRow("SQLITE_CORRUPT", EnumFaultPhase.AMBIGUOUS),
+    "SQLITE_NOMEM": FaultRow("SQLITE_NOMEM", EnumFaultPhase.AMBIGUOUS),
+}
+
+# An error that the server reports with its own SQLSTATE was undone by it, unless it also ends the session. A class of
+# psycopg without SQLSTATE was raised by the client.
+POSTGRES_ROWS = {
+    "psycopg.Warning": _BAD_SQL,
+    "psycopg.Error": _LOST,
+    "psycopg.InterfaceError": _LOST,
+    "psycopg.DatabaseError": _LOST,
+    "psycopg.OperationalError": _LOST,
+    "psycopg.InternalError": _LOST,
+    "psycopg.DataError": _NOT_BOUND,
+    "psycopg.IntegrityError": _CONSTRAINT,
+    "psycopg.ProgrammingError": _BAD_SQL,
+    "psycopg.NotSupportedError": _BAD_SQL,
+    "psycopg.errors.ConnectionTimeout": FaultRow(
+        "ETIMEDOUT", EnumFaultPhase.NOT_SENT, error_code=EnumCoreErrorCode.TIMEOUT
+    ),
+    "psycopg.errors.CancellationTimeout": FaultRow("ETIMEDOUT", EnumFaultPhase.AMBIGUOUS),
+    "builtins.UnicodeError": _NOT_BOUND,
+    "builtins.OSError": _LOST,
+}
+POSTGRES_CONNECT = FaultRow("ECONNREFUSED", EnumFaultPhase.NOT_SENT)
+POSTGRES_REPORTED = FaultRow("SQL_ERROR", EnumFaultPhase.REJECTED)
+POSTGRES_STATES = {
+    "08": _LOST,
+    "22": _BAD_DATA,
+    "23": _CONSTRAINT,
+    "23505": _UNIQUE,
+    "23P01": _UNIQUE,
+    "25006": _READ_ONLY,
+    "25P03": _LOST,
+    "25P04": _LOST,
+    "28": _SETTINGS,
+    "3D000": _SETTINGS,
+    "40001": FaultRow("SERIALIZATION_FAILURE", EnumFaultPhase.REJECTED, transient=True),
+    "40P01": FaultRow("DEADLOCK", EnumFaultPhase.REJECTED, transient=True),
+    "40003": _LOST,
+    "53": _NO_SPACE,
+    "53300": FaultRow("TOO_MANY_CONNECTIONS", EnumFaultPhase.NOT_SENT, transient=True),
+    "55P03": FaultRow("LOCK_TIMEOUT", EnumFaultPhase.REJECTED, transient=True),
+    "57014": _CANCELED,
+    "57P01": _LOST,
+    "57P02": _LOST,
+    "57P03": FaultRow("CANNOT_CONNECT_NOW", EnumFaultPhase.NOT_SENT, transient=True),
+    "57P04": _LOST,
+    "57P05": _LOST,
+}
+
+# asyncmy picks its class by the error number, so that this decides first: below 1000 and 2000..2999 are its own.
+MYSQL_ROWS = {
+    "asyncmy.errors.MySQLError": _LOST,
+    "asyncmy.errors.Warning": _BAD_SQL,
+    "asyncmy.errors.Error": _LOST,
+    "asyncmy.errors.InterfaceError": FaultRow("ECONNRESET", EnumFaultPhase.NOT_SENT),
+    "asyncmy.errors.DatabaseError": _LOST,
+    "asyncmy.errors.DataError": _BAD_DATA,
+    "asyncmy.errors.OperationalError": _LOST,
+    "asyncmy.errors.IntegrityError": _CONSTRAINT,
+    "asyncmy.errors.InternalError": _LOST,
+    "asyncmy.errors.ProgrammingError": _BAD_SQL,
+    "asyncmy.errors.NotSupportedError": _BAD_SQL,
+    "builtins.UnicodeError": _NOT_BOUND,
+    "builtins.OSError": _LOST,
+}
+MYSQL_CONNECT = FaultRow("ECONNREFUSED", EnumFaultPhase.NOT_SENT)
+MYSQL_REPORTED = FaultRow("SQL_ERROR", EnumFaultPhase.REJECTED)
+
+
+def _mysql_rows() -> dict[int, FaultRow]:
+    rejected, not_sent = EnumFaultPhase.REJECTED, EnumFaultPhase.NOT_SENT
+    groups = (
+        (_UNIQUE, (1022, 1062, 1169, 1557, 1586, 1859)),
+        (_CONSTRAINT, (1048, 1215, 1216, 1217, 1364, 1451, 1452, 3819, 4025)),
+        (_BAD_DATA, (1264, 1265, 1292, 1365, 1366, 1406, 1411, 1441, 1690)),
+        (FaultRow("DEADLOCK", rejected, transient=True), (1213, 1020)),
+        (FaultRow("LOCK_TIMEOUT", rejected, transient=True), (1205, 3572)),
+        (_READ_ONLY, (1290, 1792, 1836)),
+        (_NO_SPACE, (1021, 1041, 1114)),
+        (_CANCELED, (1317, 1969, 3024)),
+        (_SETTINGS, (1044, 1045, 1049, 1129, 1130, 1251, 1275, 1524, 1698, 1862, 2059)),
+        (FaultRow("TOO_MANY_CONNECTIONS", not_sent, transient=True), (1040, 1203, 1226)),
+        (FaultRow("ECONNREFUSED", not_sent), (2002, 2003, 2005)),
+        (FaultRow("ECONNRESET", not_sent), (2006,)),
+        (_LOST, (1053, 1077, 1079, 1152, 1158, 1159, 1160, 1161, 1184, 1927, 2013, 2014, 2055)),
+    )
+    return {number: row for row, numbers in groups for number in numbers}
+
+
+MYSQL_NUMBERS = _mysql_rows()
