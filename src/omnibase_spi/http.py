@@ -20,8 +20,7 @@ from omnibase_core.models.contracts.subcontracts.effect_resolved_context import 
 from omnibase_core.protocols.protocol_effect_handler import EffectResponse
 from omnibase_spi.http_auth import TokenCache
 from omnibase_spi.http_body import document_of
-from omnibase_spi.http_exchange import Exchange
-from omnibase_spi.http_guard import HostRules
+from omnibase_spi.http_exchange import Bounds, Exchange
 from omnibase_spi.http_pool import LoopPools, PoolRegistry
 
 MAX_TOKEN_RESPONSE_BYTES = 1 << 20
@@ -37,9 +36,8 @@ class HttpRestAdapter:
     """
 
     def __init__(self, settings: ModelSettings | None = None) -> None:
-        self._policy = (settings or ModelSettings()).policy
-        self._rules = HostRules(self._policy)
-        self._pools = PoolRegistry(self, self._rules.guard)
+        self._bounds = Bounds.of((settings or ModelSettings()).policy)
+        self._pools = PoolRegistry(self, self._bounds.hosts.guard)
         self._tokens = TokenCache()
 
     async def execute(self, resolved_context: ResolvedIOContext, correlation_id: UUID) -> EffectResponse:
@@ -53,7 +51,11 @@ class HttpRestAdapter:
             message = f"the http handler was given a {type(context).__name__}; it takes a ModelResolvedHttpContext"
             raise EffectFault(message, EnumCoreErrorCode.VALIDATION_ERROR, phase=EnumFaultPhase.NOT_SENT)
         pools = self._pools.current()
-        exchange = Exchange(self._policy, self._rules, pools, context, correlation_id)
+        try:
+            exchange = Exchange(self._bounds, pools, context, correlation_id)
+        except EffectFault as refusal:
+            refusal.correlation_id = correlation_id
+            raise
         token = None
         if context.oauth2 is not None:
             token = await self._token(context, context.oauth2, pools, correlation_id)
@@ -89,7 +91,7 @@ class HttpRestAdapter:
                 verify_ssl=context.verify_ssl,
                 max_response_bytes=MAX_TOKEN_RESPONSE_BYTES,
             )
-            response, body = await Exchange(self._policy, self._rules, pools, request, correlation_id).run()
+            response, body = await Exchange(self._bounds, pools, request, correlation_id).run()
             return response.status, body
 
         try:

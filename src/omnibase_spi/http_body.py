@@ -8,23 +8,23 @@ import threading
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
-from stat import S_ISREG
 from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 from pydantic_core import from_json
 
-from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.errors import EffectFault
-from omnibase_spi.http_guard import refused
+from omnibase_core.handlers.confined_path import FileRoots, Place
+from omnibase_core.handlers.filesystem_faults import fault_of
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.payload import Payload
 
-STREAMED_FROM_BYTES = 512 * 1024
-"""Bodies above this size are written in pieces, so that one write does not hold up the loop."""
+STREAMED_FROM_BYTES = 64 * 1024
+"""Bodies above this size are written in pieces: one write may hold up the loop, or not fit the kernel's buffer."""
 _PIECE_BYTES = 64 * 1024
 _YIELD_EVERY_BYTES = 1 << 20
 _ODD_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "utf_7", "utf7"})
@@ -38,28 +38,37 @@ class BodyStream:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._unfinished: asyncio.WriteTransport | None = None
 
-    def __aiter__(self) -> "BodyStream":
-        return self
-
-    async def __anext__(self) -> bytes | memoryview:
+    async def next_piece(self) -> bytes | memoryview:
+        """The next piece; empty at the end."""
         raise NotImplementedError
 
+    async def write_to(self, writer: "AbstractStreamWriter", transport: asyncio.WriteTransport | None) -> None:
+        """Called by the client, in a task of its own."""
+        self._unfinished = transport
+        while piece := await self.next_piece():
+            await writer.write(piece)
+        self._unfinished = None
+
     async def settle(self) -> None:
-        """Let the writer of this body end, and close what it read from."""
+        """Let the writer of this body end.
+
+        A transport that is closed with bytes to write waits for a peer that may never read them, so it is aborted.
+        """
+        if self._unfinished is not None:
+            self._unfinished.abort()
         await asyncio.sleep(0)
 
 
 class BytesStream(BodyStream):
-    """A large body that is in memory already."""
+    """A body that is in memory already."""
 
     def __init__(self, body: bytes) -> None:
         super().__init__(len(body))
         self._rest = memoryview(body)
 
-    async def __anext__(self) -> bytes | memoryview:
-        if not self._rest:
-            raise StopAsyncIteration
+    async def next_piece(self) -> bytes | memoryview:
         piece, self._rest = self._rest[:_PIECE_BYTES], self._rest[_PIECE_BYTES:]
         return piece
 
@@ -74,7 +83,7 @@ class FileStream(BodyStream):
         self._lock = threading.Lock()
 
     @classmethod
-    async def open(cls, path: str, roots: tuple[Path, ...] | None) -> "FileStream":
+    async def open(cls, path: str, roots: FileRoots) -> "FileStream":
         """Open a regular file below `roots`. Raises EffectFault, NOT_SENT."""
         opening = asyncio.get_running_loop().run_in_executor(None, _open, path, roots)
         try:
@@ -83,9 +92,9 @@ class FileStream(BodyStream):
             opening.add_done_callback(_close_unused)
             raise
 
-    async def __anext__(self) -> bytes | memoryview:
+    async def next_piece(self) -> bytes | memoryview:
         if not self._left:
-            raise StopAsyncIteration
+            return b""
         piece = await asyncio.get_running_loop().run_in_executor(None, self._read)
         if not piece:
             self.failure = EffectFault(
@@ -98,6 +107,7 @@ class FileStream(BodyStream):
         return piece
 
     async def settle(self) -> None:
+        await super().settle()
         await asyncio.get_running_loop().run_in_executor(None, self._close)
 
     def _read(self) -> bytes:
@@ -111,28 +121,47 @@ class FileStream(BodyStream):
             os.close(descriptor)
 
 
-def _open(path: str, roots: tuple[Path, ...] | None) -> tuple[int, int]:
-    allowed = [root.resolve() for root in (roots if roots is not None else (Path.cwd(),))]
-    shown = ", ".join(map(str, allowed)) or "none"
-    given = Path(path)
-    # A relative path counts from the first root, as it does for file operations.
+@lru_cache(maxsize=1)
+def _payload_class() -> "type[Payload]":
+    from aiohttp.payload import Payload
+
+    class StreamPayload(Payload):
+        """The client's wrapper of a `BodyStream`; what it needs to close, `settle` closes."""
+
+        _autoclose = True
+        _value: BodyStream
+
+        async def write(self, writer: "AbstractStreamWriter") -> None:
+            await self._value.write_to(writer, getattr(writer, "transport", None))
+
+        async def write_with_length(
+            self,
+            writer: "AbstractStreamWriter",
+            content_length: int | None,  # noqa: ARG002 - it is the stream's own size, which the header was made of
+        ) -> None:
+            await self.write(writer)
+
+        def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+            raise NotImplementedError
+
+    return StreamPayload
+
+
+def payload_of(stream: BodyStream) -> "Payload":
+    """The stream as the client takes it."""
+    return _payload_class()(stream)
+
+
+def _open(path: str, roots: FileRoots) -> tuple[int, int]:
     try:
-        resolved = ((allowed[0] / given) if allowed and not given.is_absolute() else given).resolve(strict=True)
-        if not any(resolved.is_relative_to(root) for root in allowed):
-            raise refused(f"body_file {path!r} lies outside the file roots ({shown}); policy.file_roots would grant it")
-        descriptor = os.open(resolved, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a path"
-        code = EnumCoreErrorCode.NOT_FOUND if isinstance(error, FileNotFoundError) else None
-        message = f"body_file {path!r} cannot be opened: {reason}"
-        raise EffectFault(message, code, error_kind="BODY_FILE", phase=EnumFaultPhase.NOT_SENT) from None
-    status = os.fstat(descriptor)
-    if not S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise EffectFault(
-            f"body_file {path!r} is not a regular file", error_kind="BODY_FILE", phase=EnumFaultPhase.NOT_SENT
-        )
-    return descriptor, status.st_size
+        with Place(roots, path, "http body_file") as place:
+            descriptor, status = place.open_file()
+            return descriptor, status.st_size
+    except OSError as error:
+        raise fault_of(error, "http body_file", repr(path), EnumFaultPhase.NOT_SENT) from None
+    except EffectFault as fault:
+        fault.phase = EnumFaultPhase.NOT_SENT
+        raise
 
 
 def _close_unused(opening: "asyncio.Future[tuple[int, int]]") -> None:
@@ -140,8 +169,8 @@ def _close_unused(opening: "asyncio.Future[tuple[int, int]]") -> None:
         os.close(opening.result()[0])
 
 
-async def read_body(response: "ClientResponse", cap: int) -> bytes | None:
-    """The decoded body, at most `cap` bytes; None when an error response came in an encoding that was not asked for.
+async def read_body(response: "ClientResponse", cap: int) -> bytes:
+    """The decoded body, at most `cap` bytes; empty when that of a status from 300 on cannot be decoded.
 
     Raises EffectFault, DONE: the server has carried the request out, and the answer is too large or cannot be decoded.
     The caller closes the response after any exception.
@@ -159,13 +188,15 @@ async def read_body(response: "ClientResponse", cap: int) -> bytes | None:
     encoding = encoding.strip().lower()
     if encoding not in ("gzip", "x-gzip", "deflate"):
         if response.status >= 300:
-            return None
+            response.close()
+            return b""
         raise _undecodable(f"the answer is encoded as {encoding[:40]!r}, which was not asked for")
     try:
         return await _read_pieces(response, _Inflater(deflate=encoding == "deflate"), cap)
     except zlib.error:
         if response.status >= 300:
-            return None
+            response.close()
+            return b""
         problem = f"the answer is not valid {encoding}"
     raise _undecodable(problem)
 
@@ -279,7 +310,7 @@ def _charset(content_type: str) -> str:
 
 @lru_cache(maxsize=64)
 def _text_codec(charset: str) -> str:
-    b"".decode(charset)  # LookupError for codecs that are not text
+    b"    ".decode(charset, errors="replace")  # LookupError for codecs that are not text
     return codecs.lookup(charset).name
 
 

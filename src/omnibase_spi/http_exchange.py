@@ -9,27 +9,33 @@ Theory of phases: a hop's failure says how far that hop came; `reached` says wha
 fault carries the later of the two, so that a POST that ended in a broken redirect is not repeated.
 """
 
-import errno
-import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
-from urllib.parse import quote
+from typing import TYPE_CHECKING, NamedTuple, Self
 from uuid import UUID
 
-from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.errors import EffectFault
+from omnibase_core.handlers.confined_path import FileRoots
 from omnibase_core.models.configuration.model_settings import ModelPolicy
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedHttpContext
 from omnibase_core.utils.host_rules import normal_host
 from omnibase_spi._errors import HTTP_ROWS, find_row
-from omnibase_spi.http_body import STREAMED_FROM_BYTES, BodyStream, BytesStream, FileStream, read_body
+from omnibase_spi.http_body import STREAMED_FROM_BYTES, BodyStream, BytesStream, FileStream, payload_of, read_body
 from omnibase_spi.http_guard import HostRules, Route, refused, refused_dials
 from omnibase_spi.http_pool import LoopPools
+from omnibase_spi.http_request import (
+    checked_headers,
+    describe,
+    encoded_body,
+    joined,
+    origin_of,
+    redirect_fault,
+    shown,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientTimeout
-    from yarl import URL
 
 MAX_REDIRECTS = 10
 
@@ -38,46 +44,62 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH"})
 _KEPT_ACROSS_ORIGINS = frozenset({"accept", "accept-language", "content-type", "user-agent"})
 _ABOUT_THE_BODY = frozenset({"content-encoding", "content-language", "content-location", "content-type"})
-_OURS = frozenset({"content-length", "host", "te", "trailer", "transfer-encoding", "upgrade"})
-"""Headers that follow from the request, or that change how the connection is read."""
-
-_NOT_IN_URL = re.compile(r"[^!-~]")
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-_NOT_IN_FIELD = re.compile(r"[^\t -~]")
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _RANK = {phase: rank for rank, phase in enumerate(("not_sent", "rejected", "ambiguous", "done"))}
+
+
+class Bounds(NamedTuple):
+    """What the operator's policy allows; the same for all requests of an adapter."""
+
+    hosts: HostRules
+    roots: FileRoots
+    max_response_bytes: int
+
+    @classmethod
+    def of(cls, policy: ModelPolicy) -> Self:
+        """Raises CONFIGURATION_ERROR when the policy holds an entry that is no host."""
+        return cls(HostRules(policy), FileRoots(policy.file_roots), policy.max_response_bytes)
 
 
 class Exchange:
     """The state of one `execute`. Raises EffectFault, NOT_SENT, for a request that cannot be sent as it is."""
 
-    __slots__ = ("_body", "_cap", "_context", "_correlation_id", "_file", "_headers", "_method", "_own_host", "_policy",
-                 "_pools", "_reached", "_rules", "_url")  # fmt: skip
+    __slots__ = (
+        "_body",
+        "_bounds",
+        "_cap",
+        "_context",
+        "_correlation_id",
+        "_file",
+        "_headers",
+        "_method",
+        "_own_host",
+        "_pools",
+        "_reached",
+        "_url",
+    )
 
     def __init__(
         self,
-        policy: ModelPolicy,
-        rules: HostRules,
+        bounds: Bounds,
         pools: LoopPools,
         context: ModelResolvedHttpContext,
         correlation_id: UUID,
     ) -> None:
-        self._policy = policy
-        self._rules = rules
+        self._bounds = bounds
         self._pools = pools
         self._context = context
         self._correlation_id = correlation_id
         self._reached = EnumFaultPhase.NOT_SENT
         self._method = context.method
-        self._cap = min(context.max_response_bytes, policy.max_response_bytes)
-        self._url = _target(context)
+        self._cap = min(context.max_response_bytes, bounds.max_response_bytes)
+        self._url = target_of(context)
         self._own_host: str | None = None  # found out at the first redirect
-        self._headers = _checked(context.headers)
+        self._headers = checked_headers(context.headers)
         self._file = context.body_file
         self._body: bytes | None = None
         body = context.body
         if body is not None or self._method in _BODY_METHODS or self._file is not None:
-            self._body = body.encode() if isinstance(body, str) else body
+            self._body = encoded_body(body)
             if (body or self._file is not None) and not any(name.lower() == "content-type" for name in self._headers):
                 textual = isinstance(body, str) and self._file is None
                 self._headers["Content-Type"] = "text/plain; charset=utf-8" if textual else "application/octet-stream"
@@ -106,7 +128,7 @@ class Exchange:
                 route = self._follow(response)
                 step = (self._method, str(self._url))
                 if step in visited:
-                    raise _redirect_fault("the redirects lead in a circle")
+                    raise redirect_fault("the redirects lead in a circle")
                 visited.add(step)
             except EffectFault as error:
                 fault = self.located(error)
@@ -115,14 +137,14 @@ class Exchange:
             if body is not None:
                 return response, body
         else:
-            fault = self.located(_redirect_fault(f"more than {MAX_REDIRECTS} redirects"))
+            fault = self.located(redirect_fault(f"more than {MAX_REDIRECTS} redirects"))
         raise fault
 
     def located(self, fault: EffectFault) -> EffectFault:
         """The fault with the request in its message (no query), the correlation id, and the later of the two phases."""
         phase = fault.phase if _RANK[fault.phase] >= _RANK[self._reached] else self._reached
         return EffectFault(
-            f"{self._method} {_shown(self._url)}: {fault.message}",
+            f"{self._method} {shown(self._url)}: {fault.message}",
             fault.error_code,
             fault.context,
             self._correlation_id,
@@ -137,7 +159,7 @@ class Exchange:
         foreign = self._context.host_from_data or (
             self._own_host is not None and normal_host(url.raw_host or "") != self._own_host
         )
-        return self._rules.route(
+        return self._bounds.hosts.route(
             url.scheme,
             url.raw_authority,
             self._context.allowed_hosts,
@@ -152,11 +174,11 @@ class Exchange:
         dials: list[str] = []
         failure: Exception
         try:
-            data: bytes | BodyStream | None = self._body
+            data = self._body
             if self._file is not None:
-                data = stream = await FileStream.open(self._file, self._policy.file_roots)
-            elif self._body is not None and len(self._body) > STREAMED_FROM_BYTES:
-                data = stream = BytesStream(self._body)
+                stream = await FileStream.open(self._file, self._bounds.roots)
+            elif data is not None and len(data) > STREAMED_FROM_BYTES:
+                stream = BytesStream(data)
             session = await self._pools.session(guarded=route.guarded)
             mark = refused_dials.set(dials) if route.guarded else None
             try:
@@ -164,8 +186,8 @@ class Exchange:
                     self._method,
                     self._url,
                     headers=self._headers if stream is None else {**self._headers, "Content-Length": str(stream.size)},
-                    data=data,
-                    skip_auto_headers=_NO_CONTENT_TYPE if not data and self._method in _BODY_METHODS else None,
+                    data=data if stream is None else payload_of(stream),
+                    skip_auto_headers=None if self._has_body or self._method not in _BODY_METHODS else _NO_CONTENT_TYPE,
                     allow_redirects=False,
                     timeout=_timeout(self._context.connect_timeout_ms),
                     ssl=route.verify,
@@ -200,11 +222,11 @@ class Exchange:
         if drops_body and self._method not in _SAFE_METHODS:
             self._reached = EnumFaultPhase.DONE if status == 303 else EnumFaultPhase.AMBIGUOUS
         try:
-            self._url = _joined(before, response.headers["Location"])
+            self._url = joined(before, response.headers["Location"])
             route = self._route()
             if before.scheme == "https" and self._url.scheme == "http":
                 raise refused("a redirect from https to http is refused; let the contract name the final URL")
-            crosses = _origin(self._url) != _origin(before)
+            crosses = origin_of(self._url) != origin_of(before)
             if crosses and not drops_body and self._context.body_is_secret and self._has_body:
                 raise refused(
                     f"the redirect ({status}) would carry a body with a secret to another origin; let the contract name"
@@ -246,7 +268,7 @@ class Exchange:
                     " policy.private_hosts would grant it"
                 )
             )
-        message = _description(error, self._context.connect_timeout_ms)
+        message = describe(error, self._context.connect_timeout_ms)
         return self.located(EffectFault(message, row.error_code, error_kind=row.error_kind, phase=row.phase))
 
 
@@ -259,131 +281,3 @@ def _timeout(connect_timeout_ms: int) -> "ClientTimeout":
     from aiohttp import ClientTimeout
 
     return ClientTimeout(total=None, connect=connect_timeout_ms / 1000, ceil_threshold=float("inf"))
-
-
-def _target(context: ModelResolvedHttpContext) -> "URL":
-    from yarl import URL
-
-    url = context.url
-    try:
-        if _NOT_IN_URL.search(url) is not None:
-            url = _ascii_url(url)
-        if context.query_params:
-            head = url.partition("#")[0]
-            joiner = "?" if "?" not in head else "" if head.endswith(("?", "&")) else "&"
-            url = f"{head}{joiner}{_query(context.query_params)}"
-        return URL(url, encoded=True)
-    except ValueError:
-        message = "the URL is malformed; it must be absolute and percent-encoded, such as https://host/path?name=value"
-    raise _invalid(message)
-
-
-def _ascii_url(url: str) -> str:
-    """A URL with letters outside ASCII: A-labels in the host, percent-encoding elsewhere. Raises ValueError."""
-    from yarl import URL
-
-    if not url.isprintable() or " " in url:
-        raise ValueError
-    found = re.match(r"([^:/?#]+://)([^/?#]*)(.*)\Z", url)
-    if found is None:
-        raise ValueError
-    scheme, authority, rest = found.groups()
-    return f"{scheme}{URL(scheme + authority).raw_authority}{quote(rest, safe=_PRINTABLE)}"
-
-
-def _query(params: dict[str, str | list[str]]) -> str:
-    return "&".join(
-        f"{quote(name, safe='')}={quote(one, safe='')}"
-        for name, value in params.items()
-        for one in ((value,) if isinstance(value, str) else value)
-    )
-
-
-def _checked(headers: dict[str, str]) -> dict[str, str]:
-    for name, value in headers.items():
-        problem = _name_problem(name)
-        if problem is None and _NOT_IN_FIELD.search(value) is not None:
-            problem = "has a value with a character outside visible ASCII, space and tab"
-        if problem is not None:
-            raise _invalid(f"the header {name[:60]!r} {problem}")
-    return dict(headers)
-
-
-@lru_cache(maxsize=1024)
-def _name_problem(name: str) -> str | None:
-    if _NAME.match(name) is None:
-        return "has a name that is no HTTP token"
-    return "is set by the adapter; remove it from the contract" if name.lower() in _OURS else None
-
-
-def _invalid(message: str) -> EffectFault:
-    return EffectFault(
-        message, EnumCoreErrorCode.VALIDATION_ERROR, error_kind="INVALID_REQUEST", phase=EnumFaultPhase.NOT_SENT
-    )
-
-
-def _redirect_fault(message: str) -> EffectFault:
-    return EffectFault(
-        f"{message}; let the contract name the final URL", error_kind="REDIRECT", phase=EnumFaultPhase.REJECTED
-    )
-
-
-def _joined(before: "URL", location: str) -> "URL":
-    from yarl import URL
-
-    try:
-        # A location in pure ASCII is taken as it is; others are encoded, as browsers do.
-        return before.join(URL(location, encoded=_NOT_IN_URL.search(location) is None))
-    except ValueError:
-        problem = _redirect_fault("the server redirects to something that is no URL")
-    raise problem
-
-
-def _origin(url: "URL") -> tuple[str, str | None, int | None]:
-    return url.scheme, normal_host(url.raw_host or ""), url.port
-
-
-def _shown(url: "URL") -> str:
-    """Scheme, host, port and path: what a message may show of a URL."""
-    try:
-        host, port = url.raw_host or "", url.port
-    except ValueError:
-        host, port = "?", None
-    host = f"[{host}]" if ":" in host else host
-    return f"{url.scheme}://{host}{'' if port is None else f':{port}'}{url.raw_path}"
-
-
-def _description(error: Exception, connect_timeout_ms: int) -> str:
-    """What happened, from the parts of the client's exception that hold no URL and no header."""
-    import aiohttp
-
-    match error:
-        case aiohttp.ClientConnectorCertificateError(certificate_error=inner):
-            why = getattr(inner, "verify_message", "") or "it is not valid for this host"
-            return f"the server's TLS certificate was refused: {why}; nothing was sent"
-        case aiohttp.ServerFingerprintMismatch():
-            return "the server's TLS certificate is not the expected one; nothing was sent"
-        case aiohttp.ClientConnectorSSLError():
-            return "the TLS handshake failed; nothing was sent"
-        case aiohttp.ClientConnectorDNSError():
-            return "the host name could not be resolved"
-        case aiohttp.ConnectionTimeoutError():
-            return f"no connection within connect_timeout_ms ({connect_timeout_ms} ms)"
-        case aiohttp.ClientConnectorError():
-            return f"no connection could be made ({_errno_name(error)})"
-        case aiohttp.ServerTimeoutError():
-            return "the server did not answer in time"
-        case aiohttp.ClientPayloadError():
-            return "the connection was lost before the answer was complete, or its length or chunks are wrong"
-        case aiohttp.ClientResponseError() | aiohttp.http_exceptions.HttpProcessingError():
-            return "the server's answer is not HTTP"
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            return "the client refused the URL"
-        case OSError():
-            return f"the connection was lost ({_errno_name(error)})"
-        case _:
-            return "the server closed the connection without an answer"
-
-
-def _errno_name(error: OSError) -> str:
-    return errno.errorcode.get(error.errno or 0, "unknown reason")

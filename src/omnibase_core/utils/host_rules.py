@@ -72,7 +72,7 @@ def normal_host(host: str) -> str | None:
             return None
     if ":" in host:
         try:
-            return str(IPv6Address(host.lower()))
+            return None if "%" in host else str(IPv6Address(host))  # a zone means something on one machine only
         except AddressValueError:
             return None
     name = _ascii(host.removesuffix("."))
@@ -80,7 +80,7 @@ def normal_host(host: str) -> str | None:
         return None
     if _NUMBER.match(name.rpartition(".")[2]):
         try:
-            return str(IPv4Address(name))
+            return None if host.endswith(".") else str(IPv4Address(name))
         except AddressValueError:
             return None
     return name
