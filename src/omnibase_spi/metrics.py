@@ -2,19 +2,20 @@
 
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 _BUCKETS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-_per_registry: dict[int, tuple[Histogram, Counter, Counter]] = {}
+_per_registry: WeakKeyDictionary[CollectorRegistry, tuple[Histogram, Counter, Counter]] = WeakKeyDictionary()
 
 
 def _instruments(registry: CollectorRegistry) -> tuple[Histogram, Counter, Counter]:
     """One set per Prometheus registry, which refuses a second instrument of the same name."""
-    made = _per_registry.get(id(registry))
+    made = _per_registry.get(registry)
     if made is None:
         labels = ("contract", "operation", "handler")
-        made = _per_registry[id(registry)] = (
+        made = _per_registry[registry] = (
             Histogram(
                 "onex_operation_duration_seconds",
                 "Duration of an operation, delays included",
@@ -23,9 +24,7 @@ def _instruments(registry: CollectorRegistry) -> tuple[Histogram, Counter, Count
                 registry=registry,
             ),
             Counter("onex_operation_retries", "Attempts after the first", labels, registry=registry),
-            Counter(
-                "onex_operation_stops", "Why no further attempt was made", (*labels, "reason"), registry=registry
-            ),
+            Counter("onex_operation_stops", "Why no further attempt was made", (*labels, "reason"), registry=registry),
         )
     return made
 
@@ -38,9 +37,7 @@ class PrometheusEffectMetrics:
 
     def operation_meter(self, contract: str, operation: str, handler_kind: str) -> "OperationMeter":
         labels = (contract, operation, handler_kind)
-        return OperationMeter(
-            labels, self._durations, self._stops, self._retries.labels(*labels).inc
-        )
+        return OperationMeter(labels, self._durations, self._stops, self._retries.labels(*labels).inc)
 
 
 class OperationMeter:

@@ -74,11 +74,13 @@ class BoundPlan:
 
 def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> BoundPlan:
     """Look up everything that a plan needs. A missing handler is no error here: the operation that needs it fails."""
-    metrics = container.get_service_optional("ProtocolEffectMetrics")
-    observe = metrics if isinstance(metrics, ProtocolEffectMetrics) and plan.subcontract.observability.emit_metrics else None
+    emits = plan.subcontract.observability.emit_metrics
+    metrics = container.get_service_optional("ProtocolEffectMetrics") if emits else None
+    observe = metrics if isinstance(metrics, ProtocolEffectMetrics) else None
     breakers = cast("BreakerRegistry", container.get_service("BreakerRegistry"))  # the container's own default
     budgets = cast("BudgetRegistry", container.get_service("BudgetRegistry"))  # the container's own default
-    secrets = container.get_service_optional("ProtocolSecretProvider")
+    uses_secrets = any(operation.io.secret_names for operation in plan.operations)
+    secrets = container.get_service_optional("ProtocolSecretProvider") if uses_secrets else None
     environ = container.get_service_optional("Environment")
     clock = container.get_service_optional("WallClock")
     operations = []
@@ -114,7 +116,9 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
 def _handler(kind: str, container: Container) -> tuple[ProtocolEffectHandler | None, ModelOnexError | None]:
     try:
         registry = cast("EffectHandlerRegistry", container.get_service("EffectHandlerRegistry"))  # the container's own
-        return cast("ProtocolEffectHandler", container.get_service(registry.resolve(kind))), None  # duck-typed on purpose
+        return cast(
+            "ProtocolEffectHandler", container.get_service(registry.resolve(kind))
+        ), None  # duck-typed on purpose
     except ModelOnexError as error:
         return None, error
 

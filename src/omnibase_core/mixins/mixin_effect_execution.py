@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_effect_outcome import EnumOperationOutcome
+from omnibase_core.enums.enum_effect_outcome import EnumOperationOutcome, EnumStopReason
 from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
@@ -25,6 +25,8 @@ from omnibase_core.utils.effect_executor import utc_now
 from omnibase_core.utils.effect_plan import EffectPlan, compile_plan
 from omnibase_core.utils.templates import Scope
 
+_SKIPPED: Final = EnumOperationOutcome.SKIPPED
+_SUCCESS: Final = EnumStopReason.SUCCESS
 _OUTPUT_FIELDS: Final = set(ModelEffectOutput.model_fields)
 
 
@@ -131,8 +133,8 @@ def _output(
         retries += result.retries
         if result.success:
             fields[result.operation_name] = result.extracted_fields
-        elif failed is None and result.outcome is not EnumOperationOutcome.SKIPPED:
-            failed = result.operation_name
+        elif failed is None and result.outcome is not _SKIPPED and result.stop_reason is not _SUCCESS:
+            failed = result.operation_name  # one that was undone with its transaction is not what failed
     return trusted(
         ModelEffectOutput,
         {
