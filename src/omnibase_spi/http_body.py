@@ -278,6 +278,8 @@ def document_of(body: bytes, status: int, content_type: str, response_format: st
 
 def is_json(content_type: str) -> bool:
     """`application/json` or a type that ends in `+json`."""
+    if content_type == "application/json":
+        return True
     kind = content_type.partition(";")[0].strip().lower()
     return kind == "application/json" or kind.endswith("+json")
 

@@ -26,20 +26,22 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 def target_of(context: ModelResolvedHttpContext) -> "URL":
     """The URL with its query. Raises EffectFault for one that is none."""
-    from yarl import URL
-
-    url = context.url
     try:
-        if _NOT_IN_URL.search(url) is not None:
-            url = _ascii_url(url)
-        if context.query_params:
-            head = url.partition("#")[0]
-            joiner = "?" if "?" not in head else "" if head.endswith(("?", "&")) else "&"
-            url = f"{head}{joiner}{_query(context.query_params)}"
-        return URL(url, encoded=True)
+        if not context.query_params:
+            return _parsed(context.url)
+        head = context.url.partition("#")[0]
+        joiner = "?" if "?" not in head else "" if head.endswith(("?", "&")) else "&"
+        return _parsed(f"{head}{joiner}{_query(context.query_params)}")
     except ValueError:
         message = "the URL is malformed; it must be absolute and percent-encoded, such as https://host/path?name=value"
     raise _invalid(message)
+
+
+@lru_cache(maxsize=256)
+def _parsed(url: str) -> "URL":
+    from yarl import URL
+
+    return URL(url if _NOT_IN_URL.search(url) is None else _ascii_url(url), encoded=True)
 
 
 def _ascii_url(url: str) -> str:
