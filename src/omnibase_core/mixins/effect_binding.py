@@ -15,7 +15,12 @@ from omnibase_core.logging.redaction import register_secret
 from omnibase_core.models.configuration.model_circuit_breaker import ModelCircuitBreaker
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
 from omnibase_core.protocols.protocol_effect_handler import EffectResponse, ProtocolEffectHandler
-from omnibase_core.protocols.protocol_effect_metrics import ProtocolEffectMetrics, ProtocolOperationMeter
+from omnibase_core.protocols.protocol_effect_metrics import (
+    ProtocolEffectMetrics,
+    ProtocolEffectWatch,
+    ProtocolOperationMeter,
+    ProtocolOperationWatch,
+)
 from omnibase_core.protocols.protocol_secret_provider import ProtocolSecretProvider
 from omnibase_core.registry.breaker_registry import BreakerRegistry
 from omnibase_core.registry.budget_registry import BudgetRegistry, RetryBudget
@@ -51,6 +56,7 @@ class BoundOperation:
     budgets: BudgetRegistry | None
     budget: RetryBudget | None
     meter: ProtocolOperationMeter | None
+    watch: ProtocolOperationWatch | None = None
 
     def budget_of(self, target: str) -> RetryBudget | None:
         """The budget of the target that an attempt resolved to."""
@@ -77,6 +83,7 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
     emits = plan.subcontract.observability.emit_metrics
     metrics = container.get_service_optional("ProtocolEffectMetrics") if emits else None
     observe = metrics if isinstance(metrics, ProtocolEffectMetrics) else None
+    watch = container.get_service_optional("ProtocolEffectWatch")
     breakers = cast("BreakerRegistry", container.get_service("BreakerRegistry"))  # the container's own default
     budgets = cast("BudgetRegistry", container.get_service("BudgetRegistry"))  # the container's own default
     uses_secrets = any(operation.io.secret_names for operation in plan.operations)
@@ -100,6 +107,7 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
                 own_budgets,
                 own_budgets.budget(operation.io.target) if own_budgets and operation.io.target else None,
                 observe.operation_meter(plan.name, operation.name, operation.handler_kind) if observe else None,
+                watch.operation_watch(plan.name, operation.name) if isinstance(watch, ProtocolEffectWatch) else None,
             )
         )
     return BoundPlan(

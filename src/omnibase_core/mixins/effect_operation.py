@@ -89,6 +89,8 @@ async def run_operation(operation: BoundOperation, call: Call) -> Finished:
     started = loop.time()
     deadline = started + plan.operation_timeout_s
     progress = _Progress(started, deadline if deadline < call.deadline else call.deadline)
+    if operation.watch is not None:
+        operation.watch.started()
     while True:
         if started >= progress.deadline:
             return _ended(operation, call, progress, EnumStopReason.DEADLINE, _FAILED, _no_time_left(plan, progress))
@@ -123,6 +125,8 @@ async def run_operation(operation: BoundOperation, call: Call) -> Finished:
                 "operation %s of %s: attempt %d failed (%s), next in %d ms",
                 plan.name, call.bound.plan.name, progress.number, fault.kind or fault.status_code or fault.code, delay_ms,
             )
+        if operation.watch is not None:
+            operation.watch.attempt_failed(progress.number, str(fault.kind or fault.status_code or fault.code), delay_ms)
         await asyncio.sleep(delay_ms / 1000)
         started = loop.time()
 
@@ -326,6 +330,8 @@ def _succeeded(
     )
     if operation.meter is not None:
         operation.meter.finished("succeeded", "success", seconds, progress.number)
+    if operation.watch is not None:
+        operation.watch.finished(result)
     return Finished(result, response.document)
 
 
@@ -357,4 +363,6 @@ def _ended(
     )
     if operation.meter is not None:
         operation.meter.finished(outcome.value, reason.value, seconds, progress.number)
+    if operation.watch is not None:
+        operation.watch.finished(result)
     return Finished(result, None, fault.error, fault)
