@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import weakref
+from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
@@ -64,7 +65,7 @@ class DbAdapter:
             ambient = _ambient.get()
             if ambient is not None and (transaction := ambient.get((id(self), name))) is not None:
                 return await transaction.execute(resolved_context)
-            loop = asyncio.get_running_loop()
+            loop = get_running_loop()
             pools = self._current
             if pools is None or pools.loop is not loop:
                 pools = self._pools(loop)
@@ -138,7 +139,7 @@ class DbAdapter:
             raise configuration_error(
                 f"Transaction on {name!r}: {driver.name} has no isolation as strong as {isolation_level.value}."
             )
-        lanes = self._lanes(self._pools(asyncio.get_running_loop()), name)
+        lanes = self._lanes(self._pools(get_running_loop()), name)
         pool = lanes.read if read_only else lanes.write
         connection = pool.take() or await pool.acquire()
         try:
@@ -172,7 +173,7 @@ class DbAdapter:
         context = ModelResolvedDbContext(
             connection_name=connection_name, operation="select", query="SELECT 1 AS answer", timeout_ms=5_000
         )
-        lanes = self._lanes(self._pools(asyncio.get_running_loop()), connection_name)
+        lanes = self._lanes(self._pools(get_running_loop()), connection_name)
         await _on(lanes.read, context)
 
     def driver_name(self, connection_name: str) -> str:
@@ -184,7 +185,7 @@ class DbAdapter:
 
         The adapter can be used again afterwards; it then connects anew.
         """
-        loop = asyncio.get_running_loop()
+        loop = get_running_loop()
         for other, pools in list(self._loops.items()):
             if other is loop:
                 await pools.close()

@@ -22,7 +22,7 @@ class Pool:
         self._size = size
         self._connect = connect
         self._idle: list[DbConnection] = []
-        self._lent: set[DbConnection] = set()
+        self._open: set[DbConnection] = set()
         self._opening = 0
         self._waiters: deque[asyncio.Future[DbConnection | None]] = deque()
         self._closed = False
@@ -30,16 +30,15 @@ class Pool:
     @property
     def open_connections(self) -> int:
         """Idle and lent ones, and those being opened."""
-        return len(self._idle) + len(self._lent) + self._opening
+        return len(self._open) + self._opening
 
     def take(self) -> DbConnection | None:
         """An idle connection that still stands, without waiting."""
         while self._idle:
             connection = self._idle.pop()
             if connection.is_alive():
-                self._lent.add(connection)
                 return connection
-            connection.close_now()
+            self._close(connection)
         return None
 
     async def acquire(self) -> DbConnection:
@@ -55,10 +54,10 @@ class Pool:
                 return connection
             if self.open_connections < self._size:
                 self._opening += 1
-                return await self._open()
-        return await self._wait() or await self._open()
+                return await self._make()
+        return await self._wait() or await self._make()
 
-    async def _open(self) -> DbConnection:
+    async def _make(self) -> DbConnection:
         """A new connection in the place that `_opening` keeps for it."""
         try:
             connection = await self._connect()
@@ -67,7 +66,7 @@ class Pool:
             self._wake()
             raise
         self._opening -= 1
-        self._lent.add(connection)
+        self._open.add(connection)
         return connection
 
     async def _wait(self) -> DbConnection | None:
@@ -99,9 +98,12 @@ class Pool:
 
     def give_back(self, connection: DbConnection) -> None:
         """Lend it on, keep it, or close it when it is not usable or the pool is closed."""
-        if self._closed or not connection.usable or connection not in self._lent:
-            self._lent.discard(connection)
-            connection.close_now()
+        usable = connection.usable and not self._closed
+        if usable and not self._waiters:
+            self._idle.append(connection)
+            return
+        if not usable:
+            self._close(connection)
             self._wake()
             return
         while self._waiters:
@@ -109,24 +111,20 @@ class Pool:
             if not waiter.done():
                 waiter.set_result(connection)
                 return
-        self._lent.discard(connection)
         self._idle.append(connection)
 
-    def drop_idle(self) -> None:
-        """Close what is idle, without waiting."""
-        idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close_now()
+    def _close(self, connection: DbConnection) -> None:
+        self._open.discard(connection)
+        connection.close_now()
 
     def close_now(self) -> None:
         """Close everything at once; for a loop that is gone. What is lent is closed under its borrower, who is gone
         too.
         """
         self._closed = True
-        self.drop_idle()
-        lent, self._lent = self._lent, set()
-        for connection in lent:
-            connection.close_now()
+        self._idle.clear()
+        for connection in list(self._open):
+            self._close(connection)
         self._waiters.clear()
 
     async def close(self) -> None:
@@ -138,6 +136,7 @@ class Pool:
         self._waiters.clear()
         idle, self._idle = self._idle, []
         for connection in idle:
+            self._open.discard(connection)
             await connection.close()
 
 

@@ -26,6 +26,7 @@ from omnibase_spi.db.driver import (
     SizeBudget,
     UnfitValueError,
     all_finite,
+    as_dicts,
     bind,
     column_names,
     configuration_error,
@@ -273,8 +274,7 @@ def _has_floats(cursor: "AsyncRawCursor[tuple[object, ...]]") -> bool:
 def _as_dicts(names: list[str], rows: Sequence[tuple[object, ...]], floats: bool) -> list[JsonValue]:
     if floats and not all(all_finite(row) and list not in map(type, row) for row in rows):
         return [dict(zip(names, map(plain_value, row), strict=True)) for row in rows]
-    # the loaders of the link make JSON, which the type of a row does not say
-    return [dict(zip(names, row, strict=True)) for row in rows]  # type: ignore[arg-type]
+    return as_dicts(names, rows)
 
 
 def _unfit(value: JsonValue) -> str | None:

@@ -7,10 +7,10 @@ long as the adapter. Statements see `NOW()`: UTC, ISO-8601.
 """
 
 import asyncio
-import contextlib
 import sqlite3
 import threading
 import weakref
+from asyncio import get_running_loop
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +45,7 @@ _Result = TypeVar("_Result")
 _Job: TypeAlias = tuple[asyncio.Future[object], Callable[..., object], tuple[object, ...]]
 
 _PARAMETER_NAMES = tuple(str(number) for number in range(1, 1000))
+_JUDGED_BY_SQLITE3 = frozenset({int, str, bool, type(None)})
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 
 
@@ -139,14 +140,29 @@ class SqliteConnection:
             fetch = context.fetch_size, SizeBudget(self._driver.max_response_bytes, self._action(context))
         guarded = context.read_only and not self._read_only
         try:
-            values = dict(zip(_parameter_names(len(params)), bind(params, _unfit), strict=False)) if params else None
-            return await self._call(_statement, self._raw, context.query, values, guarded, fetch)
-        except (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeError) as error:
+            values = _bound(params) if params else None
+            future: asyncio.Future[Document] = get_running_loop().create_future()
+            job = future, _statement, (self._raw, context.query, values, guarded, fetch)
+            self._jobs.put(job)  # type: ignore[arg-type]  # a queue is of one type of result
+            try:
+                return await future
+            except asyncio.CancelledError:
+                await self._interrupt()
+                raise
+        except (sqlite3.Error, sqlite3.Warning) as error:
             raise sqlite_fault(error, self._action(context), params) from None
-        except UnfitValueError as error:
+        except (OverflowError, UnicodeError) as error:
+            raise self._unfit_fault(context, error) from None
+        except (UnfitValueError, DuplicateColumnsError) as error:
             raise error.fault(self._action(context)) from None
-        except DuplicateColumnsError as error:
-            raise error.fault(self._action(context)) from None
+
+    def _unfit_fault(self, context: ModelResolvedDbContext, error: Exception) -> EffectFault:
+        """sqlite3 found a value that it cannot bind; looked for again, to name its number."""
+        try:
+            bind(context.params, _unfit)
+        except UnfitValueError as found:
+            return found.fault(self._action(context))
+        return sqlite_fault(error, self._action(context), context.params)
 
     def _action(self, context: ModelResolvedDbContext) -> str:
         return f"{context.operation} on {self._label}"
@@ -244,17 +260,18 @@ def _serve(jobs: "SimpleQueue[_Job | None]", holder: list[sqlite3.Connection]) -
     """The life of a thread. It holds no reference to its connection object, so that this can be collected."""
     while (job := jobs.get()) is not None:
         future, function, arguments = job
-        if not future.cancelled():
-            result: object = None
-            error: BaseException | None = None
-            try:
+        result: object = None
+        error: BaseException | None = None
+        try:
+            if not future.cancelled():
                 result = function(*arguments)
-            except BaseException as caught:  # noqa: BLE001 - every exception goes to who waits
-                error = caught
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-                future.get_loop().call_soon_threadsafe(_settle, future, result, error)
-            del result, error
-        del job, future, function, arguments
+        except BaseException as caught:  # noqa: BLE001 - every exception goes to who waits
+            error = caught
+        try:  # noqa: SIM105 - costs nothing, and this is the hot path
+            future.get_loop().call_soon_threadsafe(_settle, future, result, error)
+        except RuntimeError:
+            pass  # the loop is closed: nobody waits
+        job = future = function = arguments = result = error = None  # type: ignore[assignment]  # let go while it waits
     for raw in holder:
         raw.close()
 
@@ -344,8 +361,12 @@ def _commit(raw: sqlite3.Connection, to_restore: list[str]) -> Exception | None:
     return refusal
 
 
-def _parameter_names(count: int) -> Iterable[str]:
-    return _PARAMETER_NAMES if count < 1000 else map(str, range(1, count + 1))
+def _bound(params: Sequence[JsonValue]) -> dict[str, object]:
+    """`$n` is a parameter named `n`. What sqlite3 judges by itself is not looked at, for it costs too much."""
+    names: Iterable[str] = _PARAMETER_NAMES if len(params) < 1000 else map(str, range(1, len(params) + 1))
+    if _JUDGED_BY_SQLITE3.issuperset(map(type, params)):
+        return dict(zip(names, params, strict=False))
+    return dict(zip(names, bind(params, _unfit), strict=False))
 
 
 def _unfit(value: JsonValue) -> str | None:
