@@ -4,7 +4,8 @@ Everything that depends on the contract alone is decided here, so that a call on
 reported as `Breach`es with their key path; a plan is made only when there was none.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 from uuid import UUID
@@ -31,7 +32,7 @@ from omnibase_core.utils.effect_executor import retry_lists
 from omnibase_core.utils.extraction import PathError, ResponseFinder, compile_extract
 from omnibase_core.utils.faults import RetryLists
 from omnibase_core.utils.input_check import InputCheck, compile_input_check
-from omnibase_core.utils.io_plan import IoPlan, compile_io
+from omnibase_core.utils.io_plan import IoPlan, Offset, compile_io
 
 Report = Callable[[Breach], None]
 P = TypeVar("P", bound=ContractModel)
@@ -86,6 +87,19 @@ def compile_plan(contract: ModelEffectSubcontract, report: Report | None = None)
     return _Planner(contract, report or _raise_first).plan()
 
 
+def judge_plan(contract: ModelEffectSubcontract, report: Report) -> None:
+    """Report what `compile_plan` would, of a contract of which some parts are missing because they are not well-formed.
+
+    A part that needs one of those cannot be judged and is passed over.
+    """
+    planner = _Planner(contract, report)
+    dependencies = [planner.judge(index, operation) for index, operation in enumerate(contract.operations)]
+    planner.refuse_cycles(dependencies)
+    with suppress(AttributeError):
+        if contract.input_schema is not None:
+            compile_input_check(contract.input_schema, "", report)
+
+
 def _raise_first(breach: Breach) -> None:
     if breach.severity == "error":
         path = ".".join(str(key) for key in breach.path if isinstance(key, str) or type(key) is int)
@@ -113,7 +127,7 @@ class _Planner:
     def plan(self) -> EffectPlan:
         contract = self.contract
         operations = tuple(self._operation(index, operation) for index, operation in enumerate(contract.operations))
-        self._refuse_cycles(operations)
+        self.refuse_cycles([operation.depends_on for operation in operations])
         transaction = contract.transaction if contract.transaction.enabled else None
         first = contract.operations[0].io_config
         return EffectPlan(
@@ -134,6 +148,21 @@ class _Planner:
             contract,
         )
 
+    def judge(self, index: int, operation: ModelEffectOperation) -> tuple[int, ...]:
+        """Report problems of an operation with holes; returns the operations that it waits for, as far as known."""
+        found = {self.indexes[name] for name in operation.depends_on if name in self.indexes}
+        place: KeyPath = ("operations", index, "io_config")
+        with suppress(AttributeError):
+            self._finders(index, operation)
+        holes: list[tuple[KeyPath, Hole]] = []
+        with suppress(AttributeError):
+            compile_io(
+                operation.io_config, lambda breach: self.report(_moved(breach, place)), operation.operation_name, holes
+            )
+        with suppress(AttributeError):
+            found |= self._references(index, operation, holes)
+        return tuple(sorted(found))
+
     def _operation(self, index: int, operation: ModelEffectOperation) -> OperationPlan:
         contract = self.contract
         place: KeyPath = ("operations", index)
@@ -143,7 +172,7 @@ class _Planner:
 
         config = operation.io_config
         io = compile_io(config, report, operation.operation_name)
-        references = self._references(index, operation, io)
+        references = self._references(index, operation, io.holes)
         policy = inherit(contract.default_retry_policy, operation.retry_policy)
         handling = operation.response_handling
         lists = self.lists.get(id(policy)) or self.lists.setdefault(id(policy), retry_lists(policy))
@@ -170,13 +199,15 @@ class _Planner:
             depends_on=tuple(sorted({self.indexes[n] for n in operation.depends_on if n in self.indexes} | references)),
         )
 
-    def _references(self, index: int, operation: ModelEffectOperation, io: IoPlan) -> set[int]:
+    def _references(
+        self, index: int, operation: ModelEffectOperation, holes: Sequence[tuple[KeyPath, Hole]]
+    ) -> set[int]:
         """Operations whose output this one reads; reports sources that do not exist where the placeholder stands."""
         found: set[int] = set()
-        for path, hole in io.holes:
+        for path, hole in holes:
             problem = self._problem_of(index, operation, hole)
             if problem is not None:
-                self.report(_moved(problem, ("operations", index, "io_config", *path)))
+                self.report(_moved(problem, ("operations", index, "io_config", *path, Offset(hole.offset))))
             elif hole.source == "output":
                 found.add(self.indexes[hole.path[0]])
         return found
@@ -239,12 +270,12 @@ class _Planner:
                 )
         return finders
 
-    def _refuse_cycles(self, operations: tuple[OperationPlan, ...]) -> None:
+    def refuse_cycles(self, dependencies: Sequence[tuple[int, ...]]) -> None:
         """In parallel modes references may point anywhere, without a cycle; one is reported as the path it takes."""
         done: set[int] = set()
-        for start in range(len(operations)):
+        for start in range(len(dependencies)):
             trail: list[int] = []
-            stack = [(start, iter(operations[start].depends_on))]
+            stack = [(start, iter(dependencies[start]))]
             while stack:
                 node, edges = stack[-1]
                 if node in done:
@@ -258,13 +289,13 @@ class _Planner:
                     trail.pop()
                     stack.pop()
                 elif target in trail:
-                    names = [operations[n].name for n in [*trail[trail.index(target) :], target]]
+                    names = [self.contract.operations[n].operation_name for n in [*trail[trail.index(target) :], target]]
                     self.report(
                         Breach("E-CYCLE", f"operations wait for each other: {' -> '.join(names)}", ("operations", node))
                     )
                     return
                 elif target not in done:
-                    stack.append((target, iter(operations[target].depends_on)))
+                    stack.append((target, iter(dependencies[target])))
 
 
 def _moved(breach: Breach, place: KeyPath) -> Breach:

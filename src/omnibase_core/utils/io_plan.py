@@ -4,7 +4,9 @@
 """
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final, cast
 from urllib.parse import quote_plus
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -87,12 +89,14 @@ class _Compiler:
         except TemplateError as error:
             self.problem(error, *path)
             return ()
-        self.holes += [(path, hole) for hole in holes(template)]
+        for part in template:
+            if type(part) is Hole:
+                self.holes.append((path, part))
         return template
 
     def problem(self, error: TemplateError, *path: str | int) -> None:
         for problem in error.problems:
-            self.report(Breach(problem.code, problem.message, (*path, _Offset(problem.offset)), fix=problem.fix))
+            self.report(Breach(problem.code, problem.message, (*path, Offset(problem.offset)), fix=problem.fix))
 
     def literal(self, text: str, *path: str | int) -> str:
         """A text that takes no placeholder."""
@@ -110,13 +114,21 @@ class _Compiler:
         return {key: self.text(text, encode, name, key) for key, text in texts.items()}
 
 
-class _Offset(int):
+class Offset(int):
     """Last element of a breach's path: characters into the text, by which the loader refines the position."""
 
 
-def compile_io(config: EffectIOConfig, report: Callable[[Breach], None], operation_name: str = "") -> IoPlan:
-    """Compile an IO config; every problem is reported, and the plan is usable only when there was none."""
-    compiler = _Compiler(report, operation_name)
+def compile_io(
+    config: EffectIOConfig,
+    report: Callable[[Breach], None],
+    operation_name: str = "",
+    holes: list[tuple[KeyPath, Hole]] | None = None,
+) -> IoPlan:
+    """Compile an IO config; every problem is reported, and the plan is usable only when there was none.
+
+    holes: where the placeholders are collected; it keeps those found until an exception.
+    """
+    compiler = _Compiler(report, operation_name, [] if holes is None else holes)
     if isinstance(config, ModelHttpIOConfig):
         resolve, target = _http(config, compiler)
     elif isinstance(config, ModelDbIOConfig):
@@ -169,9 +181,20 @@ def _builder(
 
 def _ready(cls: type[ModelResolvedContext], constants: Mapping[str, object]) -> dict[str, object]:
     """All fields of a context in the order of their declaration, defaults where nothing is given."""
+    ready = {**_defaults(cls), **constants}
+    for name, value in ready.items():
+        if name not in constants and type(value) in {list, dict}:
+            ready[name] = copy(value)
+    return ready
+
+
+@cache
+def _defaults(cls: type[ModelResolvedContext]) -> dict[str, object]:
+    """All fields of a context in the order of their declaration; None where a value is required."""
+    fields = cls.model_fields.items()
     return {
-        name: constants[name] if name in constants else info.get_default(call_default_factory=False)
-        for name, info in cls.model_fields.items()
+        name: None if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
+        for name, info in fields
     }
 
 

@@ -56,8 +56,9 @@ class ContractModel(FrozenModel):
 
     @model_validator(mode="after")
     def _raise_first_breach(self, info: ValidationInfo) -> Self:
-        if info.context is not LOADER:
-            self._complete()
+        loading = info.context is LOADER
+        self._complete(loading=loading)
+        if not loading and self.rules:
             for rule in self.rules:
                 for breach in rule.check(self):
                     if breach.severity == "error":
@@ -66,12 +67,13 @@ class ContractModel(FrozenModel):
                             EnumCoreErrorCode.VALIDATION_ERROR,
                             {"rule": breach.code, "path": ".".join(map(str, breach.path)), "found": breach.found},
                         )
-        else:
-            self._complete()
         return self
 
-    def _complete(self) -> None:
-        """Fill in defaults that depend on other fields; they still count as unset."""
+    def _complete(self, *, loading: bool) -> None:
+        """Fill in defaults that depend on other fields; they still count as unset.
+
+        loading: the loader builds the model, so that nobody else holds its parts.
+        """
 
     @model_serializer(mode="wrap")
     def _dump_what_was_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, object]:

@@ -317,7 +317,7 @@ class ModelFilesystemIOConfig(ContractModel):
         Rule(("operation", "missing_ok"), _only_write_is_written),
     )
 
-    def _complete(self) -> None:
+    def _complete(self, *, loading: bool) -> None:  # noqa: ARG002  # the same in both cases
         if "atomic" not in self.model_fields_set and self.operation in {"write", "move"}:
             self.__dict__["atomic"] = True  # a default that depends on another field; the model is not yet handed out
 

@@ -52,9 +52,6 @@ class ModelEffectResponseExtract(ContractModel):
     origin: Annotated[StrictText, Field(alias="from", pattern="^(status|headers|body)$")]
     path: StrictText | None = None
 
-    def _complete(self) -> None:
-        return
-
 
 def _dotpath_prefix(handling: "ModelEffectResponseHandling") -> Iterator[Breach]:
     for name, path in handling.extract_fields.items():
@@ -220,8 +217,8 @@ class ModelEffectOperation(ContractModel):
     )
     not_built: ClassVar = ("when", "for_each", "rate_limit", "bulkhead", "cache", "compensate", "on_failure")
 
-    def _complete(self) -> None:
-        if self.correlation_id is _UNSET_ID:
+    def _complete(self, *, loading: bool) -> None:
+        if self.correlation_id is _UNSET_ID and not loading:
             self.__dict__["correlation_id"] = uuid4()
         if self.operation_timeout_ms is None:
             self.__dict__["operation_timeout_ms"] = 60_000
@@ -436,11 +433,16 @@ class ModelEffectSubcontract(ContractModel):
         Rule(("future",), _future_keys),
     )
 
-    def _complete(self) -> None:
+    def _complete(self, *, loading: bool) -> None:
         prefix = hashlib.sha1(BREAKER_NAMESPACE.bytes + self.subcontract_name.encode(), usedforsecurity=False)
         if self.correlation_id is _UNSET_ID:
             self.__dict__["correlation_id"] = _uuid5(prefix, "")
-        self.__dict__["operations"] = [_with_derived_id(operation, prefix) for operation in self.operations]
+        if not loading:
+            self.__dict__["operations"] = [_with_derived_id(operation, prefix) for operation in self.operations]
+            return
+        for operation in self.operations:
+            if operation.correlation_id is _UNSET_ID:
+                operation.__dict__["correlation_id"] = _uuid5(prefix, "/" + operation.operation_name)
 
 
 def _with_derived_id(operation: ModelEffectOperation, prefix: "hashlib._Hash") -> ModelEffectOperation:

@@ -1,0 +1,88 @@
+"""Judges the rules of every part of a contract: the loader's side of `ContractModel.rules`."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+from omnibase_core.models.contracts.contract_model import Breach, ContractModel, KeyPath, Rule
+from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import (
+    ModelEffectSubcontract,
+)
+from omnibase_core.utils.contract_shapes import Shape, fields_of
+
+Reporter = Callable[[KeyPath], Callable[[Breach], None]]
+"""Key path of a part -> sink for the breaches of that part."""
+
+
+def judge_rules(part: ContractModel, path: KeyPath, reporter: Reporter, *, whole: bool = True) -> None:
+    """Judge the rules of `part` and of all parts below it.
+
+    whole: every part is well-formed. Otherwise parts may lack fields; then a rule is judged only where those that it
+    needs are there.
+    """
+    cls = type(part)
+    there = part.__dict__
+    for rule in cls.rules:
+        if whole:
+            for breach in rule.check(part):
+                reporter(path)(breach)
+        elif all(name in there for name in rule.needs):
+            for breach in _judge_partial(rule, part):
+                reporter(path)(breach)
+    for name, key in _parts_with_rules(cls):
+        if name not in part.model_fields_set:
+            continue  # defaults of ours break no rule
+        value = there.get(name)
+        if isinstance(value, ContractModel):
+            judge_rules(value, (*path, key), reporter, whole=whole)
+        elif isinstance(value, list):
+            for index, entry in enumerate(value):
+                judge_rules(entry, (*path, key, index), reporter, whole=whole)
+
+
+def _judge_partial(rule: Rule[ContractModel], part: ContractModel) -> Iterator[Breach]:
+    """What a rule finds on a part with holes; one that it trips over cannot be judged.
+
+    For a rule over all operations, those without a readable `io_config` are left out then, so that one bad operation
+    does not hide what is wrong between the others.
+    """
+    found: list[Breach] = []
+    try:
+        found.extend(rule.check(part))
+    except AttributeError:
+        if not isinstance(part, ModelEffectSubcontract):
+            return iter(found)
+        readable = [index for index, operation in enumerate(part.operations) if "io_config" in operation.__dict__]
+        if len(readable) == len(part.operations):
+            return iter(found)
+        fewer = ModelEffectSubcontract.__new__(ModelEffectSubcontract)
+        object.__setattr__(fewer, "__dict__", {**part.__dict__, "operations": [part.operations[i] for i in readable]})
+        object.__setattr__(fewer, "__pydantic_fields_set__", part.model_fields_set)
+        found = []
+        try:
+            for breach in rule.check(fewer):
+                found.append(_with_index(breach, readable))  # noqa: PERF401  # what was found before the error is kept
+        except AttributeError:
+            pass
+    return iter(found)
+
+
+def _with_index(breach: Breach, indexes: list[int]) -> Breach:
+    path = breach.path
+    if len(path) > 1 and path[0] == "operations" and isinstance(path[1], int):
+        path = ("operations", indexes[path[1]], *path[2:])
+    return Breach(breach.code, breach.message, path, breach.found, breach.allowed, breach.fix, breach.severity)
+
+
+@cache
+def _parts_with_rules(cls: type[ContractModel]) -> tuple[tuple[str, str], ...]:
+    """Names and keys of the fields below which there are rules."""
+    return tuple((field.name, field.key) for field in fields_of(cls).values() if _leads_to_rules(field.shape))
+
+
+def _leads_to_rules(shape: Shape) -> bool:
+    models = [*(shape.tagged or {}).values(), *([shape.model] if shape.model else [])]
+    if any(model.rules or _parts_with_rules(model) for model in models):
+        return True
+    return shape.items is not None and _leads_to_rules(shape.items)
+
+
