@@ -238,7 +238,7 @@ class _Reader:
                 text = event.value
                 value: JsonValue = text
                 if event.tag is not None:
-                    value = self._tagged_scalar(event)
+                    value = self._tagged_scalar(event, self._path_to(container, key or text))
                 elif event.implicit[0] and text[:1] in special:
                     value = resolve_plain(text)
                 if event.anchor is not None:
@@ -252,7 +252,8 @@ class _Reader:
                     raise self._limit(
                         mark, f"the text is nested more than {MAX_DEPTH} levels deep", f"{MAX_DEPTH} levels"
                     )
-                self._check_tag(event)
+                if event.tag is not None:
+                    self._check_tag(event, self._path_to(container, key))
                 is_mapping = isinstance(event, MappingStartEvent)
                 new: dict[str, JsonValue] | list[JsonValue] = {} if is_mapping else []
                 new_children: _Children = {} if is_mapping else []
@@ -285,7 +286,7 @@ class _Reader:
                 key_mark = mark
                 continue
             elif isinstance(event, AliasEvent):
-                value, inner, size = self._alias(event, nodes)
+                value, inner, size = self._alias(event, nodes, self._path_to(container, key))
                 nodes += size
                 text = value if isinstance(value, str) else f"*{event.anchor}"
             elif isinstance(event, DocumentStartEvent):
@@ -317,8 +318,14 @@ class _Reader:
 
     def path(self, *last: str | int) -> KeyPath:
         """Where the loop is: the containers that are open, then `last`."""
-        steps = [frame.at for frame in self._stack[1:]]
-        return (*(str.__str__(step) if isinstance(step, str) else step for step in steps), *last)
+        steps = (*(frame.at for frame in self._stack[1:]), *last)
+        return tuple(str.__str__(step) if isinstance(step, str) else step for step in steps)
+
+    def _path_to(self, container: dict[str, JsonValue] | list[JsonValue], key: str | None) -> KeyPath:
+        """Where the next value of a container will be."""
+        if isinstance(container, dict):
+            return self.path(*(() if key is None else (key,)))
+        return self.path(len(container)) if self._stack else ()
 
     def _end_document(self, container: object, children: _Children) -> None:
         for mapping, places, key in self._refused:
@@ -329,7 +336,7 @@ class _Reader:
         if isinstance(container, list) and isinstance(children, list):
             self.documents.append(YamlDocument(container[0], children[0]))
 
-    def _alias(self, event: AliasEvent, nodes: int) -> tuple[JsonValue, _Children | None, int]:
+    def _alias(self, event: AliasEvent, nodes: int, path: KeyPath) -> tuple[JsonValue, _Children | None, int]:
         name = event.anchor or ""
         self._aliases += 1
         if self._aliases > MAX_ALIASES:
@@ -342,6 +349,7 @@ class _Reader:
                 "E-YAML-ALIAS",
                 event.start_mark,
                 "the alias stands for nothing" if anchor is None else "the alias stands inside what it stands for",
+                path,
                 found=repr(f"*{name}"),
                 allowed=", ".join(f"*{known}" for known, what in self._anchors.items() if what.size) or "no alias here",
                 fix=f"define &{name} above it, or put a text that begins with '*' in quotes"
@@ -363,7 +371,7 @@ class _Reader:
             )
         return _copy(anchor.value), anchor.children, anchor.size
 
-    def _tagged_scalar(self, event: ScalarEvent) -> JsonValue:
+    def _tagged_scalar(self, event: ScalarEvent, path: KeyPath) -> JsonValue:
         """A scalar with a tag: those of the core schema are obeyed if the text allows it, others are refused."""
         tag, text = event.tag, event.value
         if tag == "!":
@@ -377,22 +385,22 @@ class _Reader:
             return value
         if wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
             return float(value)
-        self._refuse_tag(event.start_mark, tag or "", text)
+        self._refuse_tag(event.start_mark, tag or "", text, path)
         return value if event.style in {None, ""} else text
 
-    def _check_tag(self, event: CollectionStartEvent) -> None:
-        if event.tag is None or event.tag == "!":
-            return
-        if _CORE_TAGS.get(event.tag) != ("map" if isinstance(event, MappingStartEvent) else "seq"):
-            self._refuse_tag(event.start_mark, event.tag, "")
+    def _check_tag(self, event: CollectionStartEvent, path: KeyPath) -> None:
+        tag = event.tag or "!"
+        if tag != "!" and _CORE_TAGS.get(tag) != ("map" if isinstance(event, MappingStartEvent) else "seq"):
+            self._refuse_tag(event.start_mark, tag, "", path)
 
-    def _refuse_tag(self, mark: _Mark | None, tag: str, text: str) -> None:
+    def _refuse_tag(self, mark: _Mark | None, tag: str, text: str, path: KeyPath) -> None:
         shown = tag.replace("tag:yaml.org,2002:", "!!")
         core = tag in _CORE_TAGS
         self._report(
             "E-YAML-TAG",
             mark,
             "the value does not fit its tag" if core else "tags are not allowed",
+            path,
             found=repr(f"{shown} {text}".strip()),
             allowed="a value of that kind" if core else "values without a tag",
             fix="remove the tag; put a text that begins with '!' in quotes",
