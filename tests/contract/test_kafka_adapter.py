@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -662,3 +663,25 @@ async def test_an_idle_adapter_uses_no_processor(kafka_cluster: KafkaCluster) ->
 
     assert time.clock_gettime(clock) - before < 0.001
     await adapter.aclose()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_starts_afresh(kafka_cluster: KafkaCluster) -> None:
+    """A child of a process that has producers uses its own, and neither of the two hangs."""
+    code = f"""
+import asyncio, os, sys, uuid
+from omnibase_core.models.configuration.model_settings import ModelConnection, ModelSettings
+from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedKafkaContext
+from omnibase_spi.kafka import KafkaAdapter
+adapter = KafkaAdapter(ModelSettings(connections={{"default": ModelConnection(url={kafka_cluster.url!r})}}))
+context = ModelResolvedKafkaContext(topic={kafka_cluster.topic()!r}, acks="1", timeout_ms=5000)
+def send():
+    return asyncio.run(adapter.execute(context, uuid.uuid4()))
+send()
+child = os.fork()
+send()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+    assert subprocess.run([sys.executable, "-c", code], timeout=15, check=False).returncode == 0
