@@ -1,0 +1,151 @@
+"""The command line `onex`: the list of commands, and the boundary at which errors become messages and exit statuses.
+
+A command lives in a module of its own and is imported when it is called: `onex --help` needs none of them.
+"""
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+if TYPE_CHECKING:  # typer carries its own copy of click, under a private name; it is needed for annotations only
+    from typer._click import Command, Context
+
+_COMMANDS: Final = {
+    "validate": "Find everything that is wrong with contracts.",
+    "run": "Carry out an effect contract.",
+    "plan": "Show what a run would do, and do nothing.",
+    "explain": "Say what may be repeated, when, and why.",
+    "graph": "Draw a contract as Mermaid or Graphviz.",
+    "schema": "Print the JSON Schema of contracts for editors.",
+    "new": "Begin a contract that works at once.",
+    "doctor": "Check this installation and its connections.",
+}
+"""Name -> one line for the overview. The module `commands.<name>` has the function or the typer app of that name."""
+
+
+class _Commands(TyperGroup):
+    """Commands that are imported when they are called; until then a name and a line stand for each."""
+
+    def resolve_command(self, ctx: "Context", args: list[str]) -> "tuple[str | None, Command | None, list[str]]":
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, None if name is None else _load(name), rest
+
+    def invoke(self, ctx: "Context") -> object:
+        from omnibase_core.errors.onex_error import ModelOnexError
+        from omnibase_runtime.commands._console import tell
+
+        try:
+            return super().invoke(ctx)
+        except (ModelOnexError, OSError, KeyboardInterrupt) as error:
+            raise typer.Exit(tell(error)) from None
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise typer.Exit(tell(error)) from None  # a defect of ours; told as one, without a traceback
+
+
+def _load(name: str) -> "Command":
+    found = getattr(importlib.import_module(f"omnibase_runtime.commands.{name}"), name)
+    if isinstance(found, typer.Typer):
+        command = get_command(found)
+    else:
+        single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        single.command(name, no_args_is_help=False)(found)
+        command = get_command(single)
+    command.name = name
+    return command
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"onex {version('omnibase')}")
+        raise typer.Exit
+
+
+_app = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@_app.callback(epilog="Example: onex new effect hello && onex run hello.yaml --set name=world")
+def _onex(
+    debug: Annotated[bool, typer.Option("--debug", help="Show log lines, and the traceback of an error.")] = False,
+    _version_wanted: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Effects (HTTP, SQL, Kafka, files) declared in typed contracts: checked, planned, run and explained."""
+    from omnibase_runtime.commands import _console
+
+    _console.mode = _console.Mode(debug=debug)
+    _set_up_logging(debug=debug)
+
+
+def _set_up_logging(*, debug: bool) -> None:
+    import logging
+
+    root = logging.getLogger()
+    if not debug:
+        root.addHandler(logging.NullHandler())  # what went wrong is told once, by the command
+        return
+    from omnibase_core.logging.redaction import redact
+
+    class Redacted(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return redact(super().format(record))
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Redacted("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+
+
+def command_line() -> "Command":
+    """The whole command line, as `main` runs it."""
+    group = get_command(_app)
+    if not isinstance(group, TyperGroup):
+        message = "an app with a callback is a group"
+        raise TypeError(message)
+    for name, line in _COMMANDS.items():
+        group.add_command(TyperCommand(name, help=line))
+    return group
+
+
+def main() -> None:
+    """The console script. `--debug` may stand anywhere before `--`."""
+    args = sys.argv[1:]
+    end = args.index("--") if "--" in args else len(args)
+    if "--debug" in args[:end]:
+        args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
+    if sys.stdout is None or sys.stderr is None:
+        _open_missing_streams()
+    status: int | str | None = 0
+    try:
+        command_line().main(args, prog_name="onex")
+    except SystemExit as end_of_program:
+        status = end_of_program.code
+    sys.exit(_flush() or status)
+
+
+def _open_missing_streams() -> None:
+    """A program that was started with its output closed has no such stream at all."""
+    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for the rest of the process
+    sys.stdout = sys.stdout or nowhere
+    sys.stderr = sys.stderr or nowhere
+
+
+def _flush() -> int:
+    """Write out what is buffered, while it can still be told that it could not be written."""
+    from omnibase_runtime.commands._console import leave_quietly, tell
+
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        leave_quietly(sys.stdout)
+    except OSError as error:
+        leave_quietly(sys.stdout)
+        return tell(OSError(error.errno, error.strerror, "standard output"))
+    return 0

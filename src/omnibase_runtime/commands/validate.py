@@ -1,0 +1,134 @@
+"""`onex validate`: all findings of all files."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omnibase_core.errors.contract_error import Diagnostic
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_runtime.commands import _console, _inputs
+from omnibase_runtime.commands._options import Json
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from omnibase_core.utils.contract_loader import LoadedContract
+
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILES...", help="Contract files; - for standard input.", show_default=False)
+]
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What was found in one file. `contracts` are those of its documents that are valid."""
+
+    name: str
+    text: str
+    documents: int
+    contracts: tuple["LoadedContract", ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    def count(self, severity: str) -> int:
+        return sum(d.severity == severity for d in self.diagnostics)
+
+
+def validate(
+    files: Files,
+    as_json: Json = False,
+    sarif: Annotated[bool, typer.Option("--sarif", help="SARIF 2.1.0 on standard output.")] = False,
+) -> None:
+    """Find everything that is wrong with contracts, each with file, line, column, and what to do about it.
+
+    Every document of a file is judged.
+
+    [bold]Exit status[/]: 0, also with warnings, or 2.
+
+    [bold]Example[/]: onex validate contracts/*.yaml
+    """
+    _console.mode.json = as_json
+    if as_json and sarif:
+        raise _console.usage("--json and --sarif exclude each other: there is one standard output")
+    reports = [_judge(file) for file in files]
+    diagnostics = [diagnostic for report in reports for diagnostic in report.diagnostics]
+    if as_json:
+        _console.say_json(_document(reports))
+    elif sarif:
+        from omnibase_runtime.commands._sarif import sarif_log
+
+        _console.say_json(sarif_log(diagnostics))
+    else:
+        _print(reports)
+    raise typer.Exit(2 if any(d.severity == "error" for d in diagnostics) else 0)
+
+
+def _judge(file: str) -> FileReport:
+    from omnibase_core.utils.contract_loader import judge_text
+
+    name = _inputs.STDIN_NAME if file == _inputs.STDIN else file
+    try:
+        raw = _inputs.read_bytes(file, _inputs.MAX_CONTRACT_BYTES)
+    except ModelOnexError as error:
+        message = error.message.removeprefix(f"{file}: ")
+        return FileReport(name, "", 0, (), (Diagnostic("E-FILE", "error", message, file=name),))
+    judged = judge_text(raw, name)
+    return FileReport(
+        name,
+        raw.decode(errors="replace"),
+        len(judged),
+        tuple(one.contract for one in judged if one.contract is not None),
+        tuple(diagnostic for one in judged for diagnostic in one.diagnostics),
+    )
+
+
+def _document(reports: Sequence[FileReport]) -> "JsonValue":
+    files: list[JsonValue] = []
+    for report in reports:
+        contracts: list[JsonValue] = [
+            {"kind": c.kind, "name": c.name, "version": c.version} for c in report.contracts
+        ]
+        findings: list[JsonValue] = [asdict(diagnostic) for diagnostic in report.diagnostics]
+        files.append({"file": report.name, "documents": report.documents, "contracts": contracts, "diagnostics": findings})
+    errors = sum(report.count("error") for report in reports)
+    warnings = sum(report.count("warning") for report in reports)
+    return {"valid": errors == 0, "errors": errors, "warnings": warnings, "files": files}
+
+
+def _print(reports: Sequence[FileReport]) -> None:
+    from omnibase_runtime.commands._diagnostics import print_diagnostics
+    from omnibase_runtime.commands._render import count
+
+    for report in reports:
+        print_diagnostics(report.diagnostics, texts={report.name: report.text})
+    for report in reports:
+        if not report.count("error"):
+            _print_valid(report)
+    errors, warnings = (sum(report.count(s) for report in reports) for s in ("error", "warning"))
+    if errors:
+        told = count(errors, "error") + (f" and {count(warnings, 'warning')}" if warnings else "")
+        broken = sum(report.count("error") > 0 for report in reports)
+        _console.say(f"{told} in {broken} of {count(len(reports), 'file')}", stderr=True)
+
+
+def _print_valid(report: FileReport) -> None:
+    from rich.text import Text
+
+    from omnibase_runtime.commands._render import can_show, count
+
+    warnings = report.count("warning")
+    what = ", ".join(_described(contract) for contract in report.contracts) or "no document"
+    told = f"  {what}" + (f"  {count(warnings, 'warning')}" if warnings else "")
+    mark = "✓" if can_show("✓") else "ok"
+    screen = _console.console()
+    screen.print(Text.assemble((mark, "green"), " ", (report.name, "bold"), (told, "dim")), soft_wrap=True)
+
+
+def _described(contract: "LoadedContract") -> str:
+    from omnibase_runtime.commands._render import count
+
+    effect = contract.effect_subcontract
+    if effect is None:
+        return contract.kind
+    return f"{contract.kind} {effect.subcontract_name} {effect.version}, {count(len(effect.operations), 'operation')}"
