@@ -29,44 +29,11 @@ _DATA: st.SearchStrategy[JsonValue] = st.recursive(
 _PARSERS = [yaml.SafeLoader, *([yaml.CSafeLoader] if hasattr(yaml, "CSafeLoader") else [])]
 # Pieces of which texts are made that are nearly YAML.
 _PIECES = st.sampled_from(
-    [
-        "a",
-        "b",
-        ":",
-        ": ",
-        "- ",
-        "\n",
-        "\n  ",
-        "\n    ",
-        "[",
-        "]",
-        "{",
-        "}",
-        ",",
-        "&x ",
-        "*x",
-        "!t ",
-        "!!str ",
-        "'",
-        '"',
-        "<<",
-        "? ",
-        "|\n",
-        "#",
-        " ",
-        "\t",
-        "1",
-        "~",
-        "---\n",
-        "...\n",
-        "%TAG ! a\n",
-        "\\",
-        "@",
-        "\ufeff",
-        "\x00",
-        "ü",
-        "\u2028",
-    ]
+    (
+        *("a", "b", ":", ": ", "- ", "\n", "\n  ", "\n    ", "[", "]", "{", "}", ",", "&x ", "*x", "!t ", "!!str "),
+        *("'", '"', "<<", "? ", "|\n", "#", " ", "\t", "1", "~", "---\n", "...\n", "%TAG ! a\n", "\\", "@"),
+        *("\ufeff", "\x00", "ü", "\u2028"),
+    )
 )
 
 

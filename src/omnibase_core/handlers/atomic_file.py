@@ -23,7 +23,7 @@ from typing import Self
 
 from omnibase_core.handlers.confined_path import Place, close_quietly
 
-SLOTS = 4
+SLOTS = 2
 _LONGEST_STEM = 200
 _NO_LOCKS = {errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL, errno.EOPNOTSUPP}
 _NOREPLACE = 1
