@@ -1,5 +1,7 @@
 """The list of adapters, and the services that a container has without being told."""
 
+import contextlib
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -60,20 +62,44 @@ def _settings(container: ModelONEXContainer) -> ModelSettings:
     return container.get_service(ModelSettings)
 
 
+_CLIENTS: Final = {
+    "postgresql": "psycopg",
+    "postgres": "psycopg",
+    "mysql": "asyncmy",
+    "mariadb": "asyncmy",
+    "http": "aiohttp",
+    "kafka": "confluent_kafka",
+}
+"""What an adapter will import, by the scheme of a connection's URL."""
+
+
+def _import_now(*schemes: str) -> None:
+    """Import client libraries while an adapter is made: at its first call they would eat a tenth of a second of the
+    attempt's time, on the event loop. One that is missing is named by the adapter, when a contract needs it."""
+    for name in {_CLIENTS[scheme] for scheme in schemes if scheme in _CLIENTS}:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def _adapters(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:
     def http() -> object:
         from omnibase_spi.http import HttpRestAdapter
 
+        _import_now("http")
         return HttpRestAdapter(_settings(container))
 
     def db() -> object:
         from omnibase_spi.db.adapter import DbAdapter
 
-        return DbAdapter(_settings(container))
+        settings = _settings(container)
+        urls = (connection.url.get_secret_value() for connection in settings.connections.values())
+        _import_now(*(url.partition(":")[0] for url in urls if not url.startswith("kafka:")))
+        return DbAdapter(settings)
 
     def kafka() -> object:
         from omnibase_spi.kafka import KafkaAdapter
 
+        _import_now("kafka")
         return KafkaAdapter(_settings(container))
 
     def filesystem() -> object:
