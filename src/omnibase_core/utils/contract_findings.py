@@ -10,8 +10,7 @@ from typing import Final, Literal
 from pydantic import JsonValue
 
 from omnibase_core.errors import Diagnostic
-from omnibase_core.models.contracts.contract_model import Breach, KeyPath
-from omnibase_core.utils.io_plan import Offset
+from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
 from omnibase_core.utils.yaml_document import MAX_PROBLEMS, YamlDocument, format_path
 
 Place = Literal["key", "value"]
@@ -138,8 +137,8 @@ class Findings:
     def _place(self, path: KeyPath, at: Place, offset: int | None) -> tuple[int, int]:
         value: JsonValue = self.document.data
         for depth, step in enumerate(path):
-            if isinstance(value, dict) and isinstance(step, str) and step in value:
-                value = value[step]
+            if isinstance(value, dict) and step in value:
+                value = value[str(step)]
             elif isinstance(value, list) and isinstance(step, int) and 0 <= step < len(value):
                 value = value[step]
             else:  # what is missing lies where its owner is named

@@ -4,9 +4,6 @@ import hashlib
 import json
 import math
 import re
-from datetime import date
-from decimal import Decimal
-from uuid import UUID
 
 from omnibase_core.models.contracts.contract_model import ContractModel
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
@@ -29,11 +26,8 @@ def contract_hash(contract: ModelEffectSubcontract) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _set_fields(value: object) -> dict[str, object]:
-    """A model as a dict, one level deep."""
-    if not isinstance(value, ContractModel):
-        message = f"{type(value).__name__} has no place in a contract"
-        raise TypeError(message)
+def _set_fields(value: ContractModel) -> dict[str, object]:
+    """A model as a dict, one level deep; order is the encoder's business."""
     there = value.__dict__
     content: dict[str, object] = {name: there[name] for name in value.model_fields_set}
     if "handler_type" in there:
@@ -42,7 +36,8 @@ def _set_fields(value: object) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    return str(value) if isinstance(value, UUID | date | Decimal) else _set_fields(value)
+    """What JSON does not know: parts of the contract, and ids and times, which are their text."""
+    return _set_fields(value) if isinstance(value, ContractModel) else str(value)
 
 
 _encode = json.JSONEncoder(

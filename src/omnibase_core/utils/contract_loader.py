@@ -10,6 +10,7 @@ import re
 import stat
 from bisect import bisect_right
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
@@ -126,12 +127,12 @@ def _share_problems(
 def _judge(document: YamlDocument, source: SourceText, file: str, problems: list[Diagnostic]) -> Judged:
     findings = Findings(document, source, file, {(problem.line, problem.column) for problem in problems})
     contract: LoadedContract | None = None
-    try:
+    with suppress(TooManyFindingsError):
         contract = _judge_root(document.data, findings)
-    except TooManyFindingsError:
-        pass
     found = findings.in_order()
-    diagnostics = tuple(sorted([*problems, *found], key=lambda finding: (finding.line, finding.column))) if problems else found
+    diagnostics = (
+        tuple(sorted([*problems, *found], key=lambda finding: (finding.line, finding.column))) if problems else found
+    )
     if contract is None or problems or findings.has_errors:
         return Judged(None, diagnostics)
     return Judged(contract if not found else _with_findings(contract, found), diagnostics)
@@ -268,7 +269,9 @@ def _read(contract: str | Path) -> tuple[str, str | bytes]:
             )
         return "<text>", contract
     if not isinstance(contract, Path):
-        message = f"load_contract takes YAML text as a str or a file as a Path, found {type(contract).__name__}"
+        message = (  # type: ignore[unreachable]  # callers without a type checker get here
+            f"load_contract takes YAML text as a str or a file as a Path, found {type(contract).__name__}"
+        )
         raise ModelOnexError(message, EnumCoreErrorCode.VALIDATION_ERROR)
     file = str(contract)
     try:

@@ -1,12 +1,13 @@
 """Judges the rules of every part of a contract: the loader's side of `ContractModel.rules`."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 from omnibase_core.models.contracts.contract_model import Breach, ContractModel, KeyPath, Rule
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import (
     ModelEffectSubcontract,
 )
+from omnibase_core.models.primitives.trusted import trusted
 from omnibase_core.utils.contract_shapes import Shape, fields_of
 
 Reporter = Callable[[KeyPath], Callable[[Breach], None]]
@@ -39,31 +40,30 @@ def judge_rules(part: ContractModel, path: KeyPath, reporter: Reporter, *, whole
                 judge_rules(entry, (*path, key, index), reporter, whole=whole)
 
 
-def _judge_partial(rule: Rule[ContractModel], part: ContractModel) -> Iterator[Breach]:
+def _judge_partial(rule: Rule[ContractModel], part: ContractModel) -> list[Breach]:
     """What a rule finds on a part with holes; one that it trips over cannot be judged.
 
     For a rule over all operations, those without a readable `io_config` are left out then, so that one bad operation
     does not hide what is wrong between the others.
     """
+    found, tripped = _collect(rule, part)
+    if tripped and isinstance(part, ModelEffectSubcontract):
+        readable = [index for index, operation in enumerate(part.operations) if "io_config" in operation.__dict__]
+        operations = [part.operations[index] for index in readable]
+        fewer = trusted(ModelEffectSubcontract, {**part.__dict__, "operations": operations}, part.model_fields_set)
+        return [_with_index(breach, readable) for breach in _collect(rule, fewer)[0]]
+    return found
+
+
+def _collect(rule: Rule[ContractModel], part: ContractModel) -> tuple[list[Breach], bool]:
+    """What a rule finds, and whether it tripped over something that is missing."""
     found: list[Breach] = []
     try:
-        found.extend(rule.check(part))
+        for breach in rule.check(part):
+            found.append(breach)  # noqa: PERF402  # what was found before it tripped counts
     except AttributeError:
-        if not isinstance(part, ModelEffectSubcontract):
-            return iter(found)
-        readable = [index for index, operation in enumerate(part.operations) if "io_config" in operation.__dict__]
-        if len(readable) == len(part.operations):
-            return iter(found)
-        fewer = ModelEffectSubcontract.__new__(ModelEffectSubcontract)
-        object.__setattr__(fewer, "__dict__", {**part.__dict__, "operations": [part.operations[i] for i in readable]})
-        object.__setattr__(fewer, "__pydantic_fields_set__", part.model_fields_set)
-        found = []
-        try:
-            for breach in rule.check(fewer):
-                found.append(_with_index(breach, readable))  # noqa: PERF401  # what was found before the error is kept
-        except AttributeError:
-            pass
-    return iter(found)
+        return found, True
+    return found, False
 
 
 def _with_index(breach: Breach, indexes: list[int]) -> Breach:
@@ -84,5 +84,3 @@ def _leads_to_rules(shape: Shape) -> bool:
     if any(model.rules or _parts_with_rules(model) for model in models):
         return True
     return shape.items is not None and _leads_to_rules(shape.items)
-
-

@@ -31,7 +31,7 @@ class _Bad:
 _BAD: Final = _Bad()
 
 _PATTERN_WORDS: Final = {
-    r"^\d+\.\d+\.\d+$": "a version of three numbers in quotes, such as '1.0.0'",
+    r"^[0-9]+\.[0-9]+\.[0-9]+$": "a version of three numbers in quotes, such as '1.0.0'",
     r"^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, not beginning with a digit",
     r"^[A-Za-z0-9._-]+$": "letters, digits, '.', '_' and '-' (literal, no placeholder)",
     r"^0?[0-7]{3,4}$": "permission bits as an octal text in quotes, such as '0644'",
@@ -61,7 +61,7 @@ class Shape:
     @cached_property
     def adapter(self) -> TypeAdapter[object]:
         """Pydantic's judgement of this value alone; made when first asked for, because it is dear."""
-        return TypeAdapter(self.annotation)
+        return TypeAdapter(self.annotation)  # type: ignore[arg-type]  # an annotation that a model has
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,9 @@ def _shape(annotation: object) -> Shape:
     scalars: set[type] = set()
     vocabulary: list[str] = []
     for base, metadata in _branches(annotation):
-        tag = next((item.discriminator for item in metadata if isinstance(item, FieldInfo) and item.discriminator), None)
+        tag = next(
+            (item.discriminator for item in metadata if isinstance(item, FieldInfo) and item.discriminator), None
+        )
         if base is NoneType:
             parts["nullable"] = True
         elif isinstance(tag, str):
@@ -142,10 +144,16 @@ def _shape(annotation: object) -> Shape:
         else:
             scalars |= {base} if isinstance(base, type) else {str, int, float, bool}
             words += _scalar_words(base, metadata, vocabulary)
-    if vocabulary:
+    if {str, bool, int, float} <= scalars and "any JSON value" not in words:
+        words = [
+            "a scalar (text, number, true, false or null)",
+            *(word for word in words if word in {"a list", "a mapping"}),
+        ]
+        parts["nullable"] = True
+    elif vocabulary:
         scalars.add(str)
         words.insert(0, ", ".join(vocabulary))
-    if parts.get("nullable") and words:
+    if parts.get("nullable") and words and not words[0].startswith("a scalar"):
         words.append("null")
     return Shape(
         annotation,
@@ -278,7 +286,11 @@ class PartJudge:
         allowed = ", ".join(models)
         if tag not in value:
             self.findings.add(
-                "E-MISSING-FIELD", f"{tag} is missing", (*path, tag), allowed=allowed, fix=f"add {tag}: one of {allowed}"
+                "E-MISSING-FIELD",
+                f"{tag} is missing",
+                (*path, tag),
+                allowed=allowed,
+                fix=f"add {tag}: one of {allowed}",
             )
             return _BAD
         if not isinstance(given, str) or given not in models:

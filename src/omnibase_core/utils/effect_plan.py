@@ -14,7 +14,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_policy import EnumExecutionMode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.grammar.template_text import Hole
-from omnibase_core.models.contracts.contract_model import Breach, ContractModel, KeyPath
+from omnibase_core.models.contracts.contract_model import Breach, ContractModel, KeyPath, Offset
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     ModelDbIOConfig,
     ModelFilesystemIOConfig,
@@ -32,7 +32,7 @@ from omnibase_core.utils.effect_executor import retry_lists
 from omnibase_core.utils.extraction import PathError, ResponseFinder, compile_extract
 from omnibase_core.utils.faults import RetryLists
 from omnibase_core.utils.input_check import InputCheck, compile_input_check
-from omnibase_core.utils.io_plan import IoPlan, Offset, compile_io
+from omnibase_core.utils.io_plan import IoPlan, compile_io
 
 Report = Callable[[Breach], None]
 P = TypeVar("P", bound=ContractModel)
@@ -100,6 +100,20 @@ def judge_plan(contract: ModelEffectSubcontract, report: Report) -> None:
             compile_input_check(contract.input_schema, "", report)
 
 
+def _mended(config: P) -> P:
+    """A config whose missing fields are such that they cause no finding, so that the others are judged.
+
+    Without `allowed_hosts` the host cannot be judged; it stays missing, and compiling ends there, which is last.
+    """
+    fields = type(config).model_fields
+    missing = {
+        name: "" if info.is_required() else info.get_default(call_default_factory=True, validated_data={})
+        for name, info in fields.items()
+        if name not in config.__dict__ and name != "allowed_hosts"
+    }
+    return trusted(type(config), {**config.__dict__, **missing}, config.model_fields_set) if missing else config
+
+
 def _raise_first(breach: Breach) -> None:
     if breach.severity == "error":
         path = ".".join(str(key) for key in breach.path if isinstance(key, str) or type(key) is int)
@@ -157,7 +171,10 @@ class _Planner:
         holes: list[tuple[KeyPath, Hole]] = []
         with suppress(AttributeError):
             compile_io(
-                operation.io_config, lambda breach: self.report(_moved(breach, place)), operation.operation_name, holes
+                _mended(operation.io_config),
+                lambda breach: self.report(_moved(breach, place)),
+                operation.operation_name,
+                holes,
             )
         with suppress(AttributeError):
             found |= self._references(index, operation, holes)

@@ -14,8 +14,8 @@ from uuid import NAMESPACE_OID, UUID, uuid5
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.grammar.template_text import Hole, Template, TemplateError, holes, parse_template
-from omnibase_core.models.contracts.contract_model import Breach, KeyPath
+from omnibase_core.grammar.template_text import Hole, Template, TemplateError, parse_template
+from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     EffectIOConfig,
     ModelDbIOConfig,
@@ -55,6 +55,11 @@ from omnibase_core.utils.templates import (
 )
 from omnibase_core.utils.url_template import UrlPlan, compile_url
 
+MAX_PLACEHOLDERS: Final = 1_000
+"""Placeholders of one text."""
+MAX_URL_LENGTH: Final = 8_192
+"""Characters of a URL template (RFC 9110, 4.1, asks everybody to support 8000 octets)."""
+
 Value = Callable[[Scope], object]
 Resolver = Callable[[Scope], tuple[ModelResolvedContext, str]]
 """Scope -> (resolved context, target whose retry budget an attempt draws on)."""
@@ -84,6 +89,18 @@ class _Compiler:
 
     def parse(self, text: str, *path: str | int) -> Template:
         """The parsed template; after a problem an empty one, so that the other fields are judged as well."""
+        if len(text) > 2 * MAX_PLACEHOLDERS and text.count("${") > MAX_PLACEHOLDERS:
+            self.report(
+                Breach(
+                    "E-LIMIT",
+                    f"{path[-1]} has more than {MAX_PLACEHOLDERS} placeholders",
+                    path,
+                    found=str(text.count("${")),
+                    allowed=f"at most {MAX_PLACEHOLDERS}",
+                    fix="pass the data as one value: ${input.<name>}",
+                )
+            )
+            return ()
         try:
             template = parse_template(text)
         except TemplateError as error:
@@ -112,10 +129,6 @@ class _Compiler:
 
     def mapping(self, texts: Mapping[str, str], encode: Callable[[object, Hole], str], name: str) -> dict[str, Part]:
         return {key: self.text(text, encode, name, key) for key, text in texts.items()}
-
-
-class Offset(int):
-    """Last element of a breach's path: characters into the text, by which the loader refines the position."""
 
 
 def compile_io(
@@ -286,6 +299,18 @@ def _http_resolver(
 
 
 def _compile_url(config: ModelHttpIOConfig, compiler: _Compiler) -> UrlPlan:
+    if len(config.url_template) > MAX_URL_LENGTH:
+        compiler.report(
+            Breach(
+                "E-URL",
+                f"the URL is longer than {MAX_URL_LENGTH} characters",
+                ("url_template",),
+                found=f"{len(config.url_template)} characters",
+                allowed=f"at most {MAX_URL_LENGTH} characters",
+                fix="send the data in the body",
+            )
+        )
+        return UrlPlan(lambda _scope: ("", ""), None, host_from_data=False)
     template = compiler.parse(config.url_template, "url_template")
     try:
         return compile_url(template or ("http://problem.invalid",), config.allowed_hosts if template else ())
@@ -403,10 +428,7 @@ def _single_body_pair(hole: Hole) -> Value:
 
 def _tree_body(tree: JsonValue, compiler: _Compiler, name: str) -> Part:
     for path, leaf in _leaves(tree, (name,)):
-        try:
-            compiler.holes += [(path, hole) for hole in holes(parse_template(leaf))]
-        except TemplateError as error:
-            compiler.problem(error, *path)
+        compiler.parse(leaf, *path)
     part, problems = json_tree(tree)
     for problem in problems:
         if problem.code != "E-TEMPLATE":  # those of the leaves have been reported with their own place

@@ -177,6 +177,10 @@ _TYPE_TAILS = frozenset({"with", "without", "time", "zone", "precision", "varyin
 _VALUE_ROWS = frozenset({"excluded", "values"})
 
 
+_LONGEST_JUDGED = 1 << 16
+"""Characters of a statement that is looked into; a longer one counts as relative, which is the careful answer."""
+
+
 def is_relative_update(sql: str) -> bool:
     """Whether an UPDATE or upsert sets a column to something computed from the row, such as `n = n + 1`.
 
@@ -186,6 +190,8 @@ def is_relative_update(sql: str) -> bool:
     """
     if "update" not in sql.lower():
         return False
+    if len(sql) > _LONGEST_JUDGED:
+        return True
     tokens = list(_tokens(sql))
     proposed = _VALUE_ROWS | _row_alias(tokens)
     depth, awaiting, index = 0, -1, 0

@@ -17,6 +17,11 @@ from omnibase_core.models.primitives.strict_types import FrozenModel
 
 KeyPath = tuple[str | int, ...]
 
+
+class Offset(int):
+    """Last element of a breach's path: characters into the text there, by which the loader refines the place."""
+
+
 LOADER = object()
 """Validation context of the contract loader, which runs the rules itself and so does not want them to raise."""
 
@@ -65,7 +70,11 @@ class ContractModel(FrozenModel):
                         raise ModelOnexError(
                             breach.message + (f" ({breach.fix})" if breach.fix else ""),
                             EnumCoreErrorCode.VALIDATION_ERROR,
-                            {"rule": breach.code, "path": ".".join(map(str, breach.path)), "found": breach.found},
+                            {
+                                "rule": breach.code,
+                                "path": ".".join(str(key) for key in breach.path if not isinstance(key, Offset)),
+                                "found": breach.found,
+                            },
                         )
         return self
 

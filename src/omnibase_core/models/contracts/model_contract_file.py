@@ -17,7 +17,7 @@ class ModelContractFile(ContractModel):
 
     name: Annotated[StrictText, Field(min_length=1, max_length=100)] | None = None
     description: Annotated[StrictText, Field(max_length=1_000)] | None = None
-    version: Annotated[StrictText, Field(pattern=r"^\d+\.\d+\.\d+$")] | None = None
+    version: Annotated[StrictText, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] | None = None
     effect_subcontract: ModelEffectSubcontract
 
     not_built: ClassVar = CONTRACT_KINDS[1:]

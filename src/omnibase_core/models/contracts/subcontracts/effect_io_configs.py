@@ -12,18 +12,18 @@ from pydantic import BeforeValidator, Field, JsonValue
 
 from omnibase_core.enums.enum_effect_handler_type import EnumEffectHandlerType
 from omnibase_core.utils.sql_placeholders import find_placeholders
-from omnibase_core.models.contracts.contract_model import Breach, ContractModel, Rule
+from omnibase_core.models.contracts.contract_model import Breach, ContractModel, Offset, Rule
 from omnibase_core.models.primitives.strict_types import Scalar, StrictFlag, StrictText
 
 _TimeoutMs = Annotated[int, Field(strict=True, ge=100, le=300_000)]
 _Nonempty = Annotated[StrictText, Field(min_length=1)]
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2 (token)
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2 (token)
 _BODY_FIELDS = ("body_template", "body_json", "body_form", "body_file")
 
 
 def _header_names_are_tokens(config: "ModelHttpIOConfig | ModelKafkaIOConfig") -> Iterator[Breach]:
     for name in config.headers:
-        if not _HEADER_NAME.fullmatch(name):
+        if not HEADER_NAME.fullmatch(name):
             yield Breach(
                 "E-HEADER-NAME",
                 f"header name {name!r} is not a token",
@@ -154,11 +154,12 @@ def _sql_holds_no_placeholder(config: "ModelDbIOConfig") -> Iterator[Breach]:
         return
     end = config.query_template.find("}", start) + 1 or len(config.query_template)
     hole = config.query_template[start:end]
-    number = len(config.query_params) + 1
+    used = [placeholder.number for placeholder in find_placeholders(config.query_template)]
+    number = max(len(config.query_params), *used, 0) + 1
     yield Breach(
         "E-SQL-TEMPLATE",
         f"query_template must not embed {hole}: a value in SQL text is an injection waiting to happen",
-        ("query_template",),
+        ("query_template", Offset(start)),
         found=repr(hole),
         allowed="$1..$n in the text, the values in query_params",
         fix=f'write ${number} in place of {hole} (without quotes) and add "{hole}" as entry {number} of query_params',

@@ -409,7 +409,7 @@ class ModelEffectSubcontract(ContractModel):
     INTERFACE_VERSION: ClassVar = ModelSemVer(1, 0, 0)
 
     subcontract_name: _Name
-    version: Annotated[StrictText, Field(pattern=r"^\d+\.\d+\.\d+$")] = "1.0.0"
+    version: Annotated[StrictText, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = "1.0.0"
     description: Annotated[StrictText, Field(max_length=1_000)] | None = None
     metadata: ModelEffectContractMetadata = ModelEffectContractMetadata()
     execution_mode: EnumExecutionMode = EnumExecutionMode.SEQUENTIAL_ABORT
