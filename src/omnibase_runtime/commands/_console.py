@@ -7,11 +7,12 @@ effects have been done.
 
 import json
 import os
+import re
 import sys
 import traceback
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.contract_error import ContractError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNWRAPPED = 100_000
+_TRAILING = re.compile(r" +(?=\n)")
 
 
 @dataclass(slots=True)
@@ -63,8 +65,37 @@ def _console_class() -> "type[Console]":
 def console(*, stderr: bool = False) -> "Console":
     """A rich console on one of the two streams, as it is now."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else _UNWRAPPED
-    return _console_class()(stderr=stderr, highlight=False, markup=False, emoji=False, width=width)
+    make = _console_class()
+    if stream.isatty():
+        return make(stderr=stderr, highlight=False, markup=False, emoji=False)
+    return make(
+        file=cast("IO[str]", _NoTrailingSpace(stream)),  # all that rich uses of a stream
+        stderr=stderr,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=_UNWRAPPED,
+    )
+
+
+class _NoTrailingSpace:
+    """A pipe does not want the spaces that fill a table's cells."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> int:
+        return self._stream.write(_TRAILING.sub("", text))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
 
 
 def is_terminal(*, stderr: bool = False) -> bool:

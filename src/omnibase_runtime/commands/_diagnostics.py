@@ -47,7 +47,7 @@ def _print_one(screen: "Console", diagnostic: Diagnostic, lines: Sequence[str]) 
     screen.print(
         Text.assemble((place, "bold"), "  ", (diagnostic.severity, f"bold {colour}"), "  ", (diagnostic.code, "dim"))
     )
-    screen.print(Padding(Text(redact(diagnostic.message)), (0, 0, 0, 2)))
+    screen.print(Padding(Text(redact(diagnostic.message)), (0, 0, 0, 2), expand=False))
     if 0 < diagnostic.line <= len(lines):
         _print_source(screen, diagnostic, lines[diagnostic.line - 1], colour)
     details = (
@@ -73,7 +73,9 @@ def _print_source(screen: "Console", diagnostic: Diagnostic, line: str, colour: 
     shown = redact(line[start : start + room].replace("\t", " "))
     gutter = " " * len(number)
     screen.print(Text.assemble("  ", (f"{number} │ ", "dim"), shown), no_wrap=True, crop=True)
-    screen.print(Text.assemble("  ", (f"{gutter} │ ", "dim"), " " * (at - start), ("^", f"bold {colour}")), no_wrap=True)
+    screen.print(
+        Text.assemble("  ", (f"{gutter} │ ", "dim"), " " * (at - start), ("^", f"bold {colour}")), no_wrap=True
+    )
 
 
 def _print_detail(screen: "Console", label: str, text: str) -> None:

@@ -50,7 +50,7 @@ def _near(file: str) -> str:
         names = [entry.name for entry in path.parent.iterdir()]
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1)
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
     return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
@@ -109,7 +109,7 @@ def _parse_input(text: str) -> "dict[str, JsonValue]":
         detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise usage(f"{name}: no valid JSON: {detail}") from None
     if not isinstance(value, dict):
-        raise usage(f"{name}: the input is a JSON object such as {{\"name\": \"a\"}}, found {_kind(value)}")
+        raise usage(f'{name}: the input is a JSON object such as {{"name": "a"}}, found {_kind(value)}')
     return value
 
 

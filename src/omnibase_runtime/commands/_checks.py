@@ -1,0 +1,155 @@
+"""The checks of `onex doctor`. Each finds out one thing, changes nothing, and ends within a few seconds."""
+
+import asyncio
+import os
+import platform
+import ssl
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_runtime.commands._reach import connection
+from omnibase_runtime.commands._render import count, milliseconds
+from omnibase_runtime.settings import LoadedSettings
+
+if TYPE_CHECKING:
+    from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+
+PING_SECONDS: Final = 3.0
+OK: Final = "ok"
+WARNING: Final = "warning"
+FAILED: Final = "failed"
+ABSENT: Final = "absent"
+
+_LIBRARIES: Final = ("omnibase", "pydantic", "PyYAML", "jsonschema-rs", "jsonpath-rfc9535", "typer", "rich")
+_EXTRAS: Final = {
+    "http": "aiohttp",
+    "postgres": "psycopg",
+    "mysql": "asyncmy",
+    "kafka": "confluent-kafka",
+    "cel": "cel-expr-python",
+    "redis": "redis",
+}
+_OLDEST_CLOCK: Final = datetime(2025, 1, 1, tzinfo=UTC)
+"""A clock before this is wrong: this software did not exist then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`status`: ok, warning (works, worth a look), absent (not installed, not needed by itself), failed."""
+
+    group: str
+    name: str
+    status: str
+    detail: str
+    fix: str = ""
+
+
+def installation() -> Iterator[Check]:
+    """Versions, extras, clock and TLS."""
+    yield Check("installation", "python", OK, f"{platform.python_version()} on {platform.platform(terse=True)}")
+    for library in _LIBRARIES:
+        yield Check("installation", library, OK, version(library))
+    for extra, library in _EXTRAS.items():
+        try:
+            yield Check("extras", extra, OK, f"{library} {version(library)}")
+        except PackageNotFoundError:
+            yield Check("extras", extra, ABSENT, f"{library} is not installed", f"pip install 'omnibase[{extra}]'")
+    yield _clock()
+    yield _tls()
+
+
+def _clock() -> Check:
+    now = datetime.now(UTC)
+    detail = f"{now.isoformat(timespec='seconds')}, monotonic in steps of {time.get_clock_info('monotonic').resolution:.0e} s"
+    if now < _OLDEST_CLOCK:
+        return Check("system", "clock", WARNING, detail, "set the clock: tokens, certificates and timestamps depend on it")
+    return Check("system", "clock", OK, detail)
+
+
+def _tls() -> Check:
+    certificates = ssl.create_default_context().cert_store_stats()["x509_ca"]
+    paths = ssl.get_default_verify_paths()
+    there = certificates or (paths.capath and Path(paths.capath).is_dir() and any(Path(paths.capath).iterdir()))
+    if there:
+        return Check("system", "tls", OK, ssl.OPENSSL_VERSION)
+    return Check("system", "tls", WARNING, f"{ssl.OPENSSL_VERSION}, no CA certificates", "install the ca-certificates package")
+
+
+def directories(loaded: LoadedSettings) -> Iterator[Check]:
+    """Where ONEX keeps and finds things."""
+    yield _data_dir(loaded.settings.data_dir, configured="data_dir" in loaded.sources)
+    yield _secrets_dir(loaded.settings.secrets_dir, configured="secrets_dir" in loaded.sources)
+
+
+def _data_dir(path: Path, *, configured: bool) -> Check:
+    """Writable, found out by writing where the directory exists; else by the rights of its nearest ancestor."""
+    if path.is_dir():
+        try:
+            with tempfile.TemporaryFile(dir=path):
+                return Check("system", "data_dir", OK, f"{path} is writable")
+        except OSError as error:
+            return _unwritable(path, error.strerror or str(error), configured=configured)
+    ancestor = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
+    if path.exists() or not ancestor.is_dir():
+        return _unwritable(path, "is no directory", configured=configured)
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        return _unwritable(path, f"cannot be made in {ancestor}", configured=configured)
+    return Check("system", "data_dir", OK, f"{path} is made when it is first needed")
+
+
+def _unwritable(path: Path, why: str, *, configured: bool) -> Check:
+    status = FAILED if configured else WARNING
+    return Check("system", "data_dir", status, f"{path}: {why}", "set ONEX_DATA_DIR to a directory that can be written")
+
+
+def _secrets_dir(path: Path, *, configured: bool) -> Check:
+    try:
+        names = [entry.name for entry in path.iterdir() if entry.is_file()]
+    except FileNotFoundError:
+        status, fix = (FAILED, "correct secrets_dir") if configured else (OK, "")
+        return Check("system", "secrets_dir", status, f"{path} does not exist; secrets come from the environment", fix)
+    except OSError as error:
+        return Check("system", "secrets_dir", FAILED if configured else WARNING, f"{path}: {error.strerror}", "grant access")
+    return Check("system", "secrets_dir", OK, f"{path}, {count(len(names), 'file')}")
+
+
+async def connections(container: "ModelONEXContainer", loaded: LoadedSettings) -> list[Check]:
+    """All configured connections, asked at once, each for at most `PING_SECONDS`."""
+    names = list(loaded.settings.connections)
+    try:
+        return list(await asyncio.gather(*(_connection(container, loaded, name) for name in names)))
+    finally:
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await container.aclose()
+        except (TimeoutError, ExceptionGroup):
+            pass  # whether they can be reached is known by now
+
+
+async def _connection(container: "ModelONEXContainer", loaded: LoadedSettings, name: str) -> Check:
+    url = loaded.settings.connections[name].url.get_secret_value()
+    family = "kafka" if url.startswith("kafka:") else "db"
+    known = connection(name, family, loaded)
+    where = f"{known.driver or 'unknown'} {known.target}"
+    started = time.monotonic()
+    try:
+        adapter = container.get_service({"kafka": "KafkaAdapter", "db": "DbAdapter"}[family])
+        ping: Callable[[str], Awaitable[None]] | None = getattr(adapter, "ping", None)
+        if ping is None:
+            return Check("connections", name, WARNING, f"{where}: its adapter cannot be asked")
+        async with asyncio.timeout(PING_SECONDS):
+            await ping(name)
+    except TimeoutError:
+        return Check("connections", name, FAILED, f"{where}: no answer within {PING_SECONDS:g} s", "check host, port, network")
+    except ModelOnexError as error:
+        wrong = error.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
+        return Check("connections", name, FAILED, f"{where}: {error.message}", "correct the settings" if wrong else "")
+    return Check("connections", name, OK, f"{where} answered in {milliseconds((time.monotonic() - started) * 1_000)}")

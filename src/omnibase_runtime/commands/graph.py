@@ -1,0 +1,117 @@
+"""`onex graph`: a picture of a contract."""
+
+import html
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omnibase_runtime.commands import _console, _inputs
+from omnibase_runtime.commands._options import ContractFile
+
+if TYPE_CHECKING:
+    from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
+    from omnibase_core.utils.effect_plan import EffectPlan, OperationPlan
+
+
+class Format(StrEnum):
+    """Languages of pictures."""
+
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
+def graph(
+    file: ContractFile,
+    picture: Annotated[Format, typer.Option("--format", "-f", help="Language of the picture.")] = Format.MERMAID,
+) -> None:
+    """Draw the operations of a contract: in which order they run, what they read from each other, under which policies.
+
+    A solid arrow is the order, a dotted one carries outputs; what is not idempotent has a double border.
+
+    [bold]Example[/]: onex graph orders.yaml --format dot | dot -Tsvg > orders.svg
+    """
+    contract, compiled = _inputs.load_effect(file)
+    lines = _mermaid(contract, compiled) if picture is Format.MERMAID else _dot(contract, compiled)
+    for line in lines:
+        _console.say(line)
+
+
+def _edges(compiled: "EffectPlan") -> Iterator[tuple[int, int, str]]:
+    """(from, to, outputs that are read), the order of a sequence included; without outputs the text is empty."""
+    reads: dict[tuple[int, int], dict[str, None]] = {}
+    index_of = {operation.name: operation.index for operation in compiled.operations}
+    for operation in compiled.operations:
+        for _, hole in operation.io.holes:
+            if hole.source == "output":
+                reads.setdefault((index_of[hole.path[0]], operation.index), {})[".".join(hole.path[1:])] = None
+    if not compiled.mode.is_parallel:
+        for index in range(len(compiled.operations) - 1):
+            if (index, index + 1) not in reads:
+                yield index, index + 1, ""
+    for operation in compiled.operations:
+        for other in operation.depends_on:
+            is_next = not compiled.mode.is_parallel and other + 1 == operation.index
+            if (other, operation.index) not in reads and not is_next:
+                yield other, operation.index, ""
+    for (start, end), names in reads.items():
+        yield start, end, ", ".join(names)
+
+
+def _labels(contract: "ModelEffectSubcontract", operation: "OperationPlan") -> list[str]:
+    """Lines of a box: name, what it does, what happens when it fails."""
+    from omnibase_runtime.commands._render import count, milliseconds
+
+    retries = 0 if contract.transaction.enabled else operation.max_retries
+    policies = [
+        count(retries, "retry", "retries") if retries else "no retry",
+        milliseconds(operation.operation_timeout_s * 1_000),
+    ]
+    if operation.breaker.enabled and not contract.transaction.enabled:
+        policies.append(f"breaker {operation.breaker.failure_threshold}")
+    return [operation.name, operation.label, ", ".join(policies)]
+
+
+def _title(contract: "ModelEffectSubcontract", compiled: "EffectPlan") -> str:
+    title = f"{contract.subcontract_name} {contract.version} · {contract.execution_mode.value}"
+    if compiled.transaction is not None:
+        title += f" · transaction on {compiled.connection_name}, {compiled.transaction.isolation_level.value}"
+    return title
+
+
+def _mermaid(contract: "ModelEffectSubcontract", compiled: "EffectPlan") -> Iterator[str]:
+    """Texts are quoted, and what Mermaid reads inside quotes is written as its entity codes."""
+    yield "flowchart TD"
+    yield f'  subgraph contract["{_mermaid_text(_title(contract, compiled))}"]'
+    for operation in compiled.operations:
+        text = "<br/>".join(_mermaid_text(line) for line in _labels(contract, operation))
+        left, right = ("[", "]") if operation.idempotent else ("[[", "]]")
+        yield f'    op{operation.index}{left}"{text}"{right}'
+    for start, end, names in _edges(compiled):
+        yield f'    op{start} -. "{_mermaid_text(names)}" .-> op{end}' if names else f"    op{start} --> op{end}"
+    yield "  end"
+
+
+def _mermaid_text(text: str) -> str:
+    """Letters, digits and harmless marks stay; everything else becomes `#code;`."""
+    return "".join(c if c.isalnum() or c in " _-.,·" else f"#{ord(c)};" for c in " ".join(text.split()))
+
+
+def _dot(contract: "ModelEffectSubcontract", compiled: "EffectPlan") -> Iterator[str]:
+    yield "digraph contract {"
+    yield f"  label={_dot_text(_title(contract, compiled))}; labelloc=t; rankdir=TB; fontname=Helvetica"
+    yield "  node [shape=box, style=rounded, fontname=Helvetica]; edge [fontname=Helvetica, fontsize=10]"
+    for operation in compiled.operations:
+        name, *rest = _labels(contract, operation)
+        lines = "<BR/>".join(f'<FONT POINT-SIZE="10">{html.escape(line)}</FONT>' for line in rest)
+        borders = 1 if operation.idempotent else 2
+        yield f"  op{operation.index} [label=<<B>{html.escape(name)}</B><BR/>{lines}>, peripheries={borders}]"
+    for start, end, names in _edges(compiled):
+        yield f"  op{start} -> op{end}" + (f" [style=dashed, label={_dot_text(names)}]" if names else "")
+    yield "}"
+
+
+def _dot_text(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

@@ -1,0 +1,122 @@
+"""`onex new`: a contract that is valid and runs at once, to be changed into the one that is wanted."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from omnibase_runtime.commands import _console
+
+SCHEMA_FILE: Final = "onex-effect.schema.json"
+_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+_EFFECT: Final = """\
+# yaml-language-server: $schema=./{schema}
+effect_subcontract:
+  subcontract_name: {name}
+  version: 1.0.0
+  description: Writes a greeting to a file and keeps a note of it in the embedded database.
+
+  # Judged before anything runs.
+  input_schema:
+    required_fields: [name]
+
+  # Inherited by every operation; it repeats only what cannot be done twice by it.
+  default_retry_policy:
+    max_retries: 3
+    base_delay_ms: 200
+
+  operations:
+    - operation_name: write_greeting
+      io_config:
+        handler_type: filesystem
+        operation: write
+        file_path_template: {name}-out/${{input.name}}.txt
+        content_template: |
+          Hello, ${{input.name}}!
+      response_handling:
+        extract_fields:
+          path: $.path
+          size: $.size_bytes
+
+    # `embedded` is an SQLite file below ./.onex; another connection_name is set up in onex.toml.
+    - operation_name: make_table
+      idempotent: true
+      io_config:
+        handler_type: db
+        operation: raw
+        connection_name: embedded
+        query_template: CREATE TABLE IF NOT EXISTS greetings (name TEXT, path TEXT, size INTEGER, at TEXT)
+
+    # Values go into query_params, never into the text of a statement.
+    - operation_name: note_greeting
+      io_config:
+        handler_type: db
+        operation: insert
+        connection_name: embedded
+        query_template: INSERT INTO greetings VALUES ($1, $2, $3, NOW()) RETURNING rowid
+        query_params:
+          - ${{input.name}}
+          - ${{output.write_greeting.path}}
+          - ${{output.write_greeting.size}}
+      response_handling:
+        extract_fields:
+          row: $.rows[0].rowid
+"""
+
+new = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode="rich", help="Begin a contract that works at once."
+)
+
+
+@new.callback()
+def _new() -> None:
+    """Begin a contract that works at once.
+
+    [bold]Example[/]: onex new effect hello
+    """
+
+
+@new.command("effect")
+def effect(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)
+    ],
+    directory: Annotated[
+        Path, typer.Option("--dir", "-d", metavar="DIR", help="Where to; made if it is missing.")
+    ] = Path(),
+) -> None:
+    """Write an effect contract, and the schema by which editors check it. Nothing is overwritten.
+
+    [bold]Example[/]: onex new effect hello --dir contracts
+    """
+    if not _NAME.fullmatch(name):
+        raise _console.usage(f"{name!r} is no name: a letter, then up to 63 letters, digits, '_' and '-'")
+    from omnibase_core.utils.contract_schema import contract_schema
+
+    contract, schema = directory / f"{name}.yaml", directory / SCHEMA_FILE
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _write_new(contract, _EFFECT.format(name=name, schema=SCHEMA_FILE))
+        if not schema.exists():
+            _write_new(schema, json.dumps(contract_schema("effect"), indent=1) + "\n")
+    except FileExistsError as error:
+        raise _console.usage(
+            f"{error.filename}: exists already, and is not overwritten; choose another name or --dir"
+        ) from None
+    except NotADirectoryError as error:
+        raise _console.usage(f"{error.filename}: is no directory") from None
+    for line in (
+        f"wrote {contract} and {schema}",
+        "",
+        f"  onex validate {contract}",
+        f"  onex plan {contract} --set name=world",
+        f"  onex run {contract} --set name=world",
+    ):
+        _console.say(line)
+
+
+def _write_new(path: Path, text: str) -> None:
+    with path.open("x", encoding="utf-8") as stream:
+        stream.write(text)

@@ -1,0 +1,139 @@
+"""`onex plan`: what a run would do; nothing is done."""
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from omnibase_runtime.commands import _console, _inputs
+from omnibase_runtime.commands._options import Config, ContractFile, Input, Json, Set
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
+    from omnibase_core.utils.effect_plan import EffectPlan
+    from omnibase_runtime.commands._dry_run import DryOperation
+    from omnibase_runtime.commands._reach import Connection
+    from omnibase_runtime.settings import LoadedSettings
+
+
+def plan(
+    file: ContractFile,
+    text: Input = None,
+    assignments: Set = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Show the requests, statements, messages and paths of a run, and do nothing.
+
+    Secrets are masked. What is known only when it runs (outputs of earlier operations, ids) is shown as its
+    placeholder. Policies are shown with the place that each value comes from.
+
+    [bold]Exit status[/]: 0, 2 when contract or input are wrong, 3 when the settings are.
+
+    [bold]Example[/]: onex plan orders.yaml --input @order.json
+    """
+    _console.mode.json = as_json
+    contract, compiled = _inputs.load_effect(file)
+    data = _inputs.read_input(text, assignments or [], file)
+    loaded = _inputs.settings_of(config)
+    if compiled.check_input is not None:
+        compiled.check_input(data)
+
+    from omnibase_runtime.commands._dry_run import dry_operation, dry_scope
+
+    scope = dry_scope(compiled, data)
+    dry = [
+        dry_operation(operation, contract.operations[operation.index].io_config, scope)
+        for operation in compiled.operations
+    ]
+    document = _document(contract, compiled, dry, loaded)
+    if as_json:
+        _console.say_json(document)
+    else:
+        from omnibase_runtime.commands._plan_view import print_plan
+
+        print_plan(document)
+
+
+def _document(
+    contract: "ModelEffectSubcontract", compiled: "EffectPlan", dry: "list[DryOperation]", loaded: "LoadedSettings"
+) -> "dict[str, JsonValue]":
+    """The plan as data, of which the readable form is a rendering."""
+    from omnibase_runtime.commands import _reach
+
+    connections = _reach.connections_of(compiled, loaded)
+    urls = [str(one.fields["url"]) for one in dry if "url" in one.fields]
+    touches_files = any(
+        op.handler_kind == "filesystem" or "body_file" in one.fields
+        for op, one in zip(compiled.operations, dry, strict=True)
+    )
+    return {
+        "contract": {
+            "name": contract.subcontract_name,
+            "version": contract.version,
+            "execution_mode": contract.execution_mode.value,
+            "max_concurrency": contract.max_concurrency if contract.execution_mode.is_parallel else 1,
+            "flow_timeout_ms": contract.flow_timeout_ms,
+        },
+        "transaction": _transaction(contract, compiled, connections),
+        "operations": [_operation(contract, compiled, index, one, connections) for index, one in enumerate(dry)],
+        "connections": [one.as_json() for one in connections],
+        "hosts": list(_reach.hosts_of(compiled, urls)),
+        "env": [{"name": name, "set": name in os.environ} for name in _reach.names_read(compiled, "env")],
+        "secrets": list(_reach.names_read(compiled, "secret")),
+        "file_roots": list(_reach.file_roots(loaded.settings)) if touches_files else [],
+    }
+
+
+def _transaction(
+    contract: "ModelEffectSubcontract", compiled: "EffectPlan", connections: "list[Connection]"
+) -> "JsonValue":
+    from omnibase_runtime.commands._policies import schedule
+
+    config = compiled.transaction
+    if config is None:
+        return None
+    driver = next((one.driver for one in connections if one.name == compiled.connection_name), "")
+    policy = compiled.transaction_policy
+    retries = policy.max_retries if policy.enabled else 0
+    return {
+        "connection": compiled.connection_name,
+        "isolation_level": config.isolation_level.value,
+        "effective_isolation_level": "serializable" if driver == "sqlite" else config.isolation_level.value,
+        "rollback_on_error": config.rollback_on_error,
+        "timeout_ms": config.timeout_ms,
+        "savepoint_per_operation": not contract.execution_mode.aborts,
+        "attempts": [
+            asdict(one) for one in schedule(policy, retries, min(config.timeout_ms, contract.flow_timeout_ms))
+        ],
+    }
+
+
+def _operation(
+    contract: "ModelEffectSubcontract",
+    compiled: "EffectPlan",
+    index: int,
+    dry: "DryOperation",
+    connections: "list[Connection]",
+) -> "JsonValue":
+    from omnibase_runtime.commands import _policies
+    from omnibase_runtime.commands._reach import connection_used_by
+
+    operation, steps = contract.operations[index], compiled.operations[index]
+    used = connection_used_by(operation.io_config, connections)
+    limit = _policies.limit_of(operation, contract)
+    return {
+        "name": operation.operation_name,
+        "kind": operation.describe(),
+        "depends_on": [compiled.operations[other].name for other in steps.depends_on],
+        "sends": dry.fields,
+        "connection": None if used is None else used.as_json(),
+        "idempotent": steps.idempotent,
+        "because": _policies.idempotency_reason(operation),
+        "timeouts": [asdict(one) for one in _policies.timeouts(operation, contract)],
+        "retry": [asdict(one) for one in _policies.retry_settings(contract, operation, steps)],
+        "attempts": [asdict(one) for one in _policies.schedule(steps.policy, steps.max_retries, limit)],
+        "breaker": [asdict(one) for one in _policies.breaker_settings(contract, operation, steps)],
+        "notes": list(dry.notes),
+    }
