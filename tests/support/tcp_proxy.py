@@ -11,6 +11,8 @@ Direction = Literal["up", "down"]
 class TcpProxy:
     """Forwards loopback connections to `target_host:target_port`. Runs on the loop that enters it.
 
+    A host that begins with `/` is the directory of a PostgreSQL socket. `cut_after`: so many pieces come back over all
+    connections, then everything is cut, and new connections are cut at once.
     rewrite: byte strings replaced in what comes back, each by one of the same length; Kafka's brokers announce their
         own address, and with this they announce the proxy's. A string split over two received pieces is missed.
     """
@@ -18,6 +20,7 @@ class TcpProxy:
     def __init__(self, target_host: str, target_port: int) -> None:
         self.rewrite: dict[bytes, bytes] = {}
         self.connections = 0
+        self.cut_after: int | None = None
         self._target = (target_host, target_port)
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -85,7 +88,11 @@ class TcpProxy:
         self.connections += 1
         target: asyncio.StreamWriter | None = None
         try:
-            answers, target = await asyncio.open_connection(*self._target)
+            if self._target[0].startswith("/"):
+                path = f"{self._target[0]}/.s.PGSQL.{self._target[1]}"
+                answers, target = await asyncio.open_unix_connection(path)
+            else:
+                answers, target = await asyncio.open_connection(*self._target)
             self._writers.add(target)
             pumps = [asyncio.create_task(self._pump("up", reader, target))]
             pumps.append(asyncio.create_task(self._pump("down", answers, writer)))
@@ -114,6 +121,11 @@ class TcpProxy:
                     self._arrived.notify_all()
                 await self._open[direction].wait()
                 if direction == "down":
+                    if self.cut_after is not None:
+                        if self.cut_after <= 0:
+                            self.cut()
+                            return
+                        self.cut_after -= 1
                     for old, new in self.rewrite.items():
                         data = data.replace(old, new)
                 writer.write(data)
