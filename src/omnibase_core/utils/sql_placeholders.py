@@ -151,7 +151,7 @@ def leading_keyword(sql: str) -> str:
     for token in _tokens(sql):
         if token.kind == "word":
             return token.text
-        if token.text != "(":
+        if token.text not in {"(", ";"}:
             break
     return ""
 

@@ -16,10 +16,20 @@ from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.enums.enum_effect_policy import EnumIsolationLevel
 from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.models.configuration.model_settings import ModelConnection, ModelSettings
-from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
+from omnibase_core.models.contracts.subcontracts.effect_resolved_context import (
+    ModelResolvedDbContext,
+    ResolvedIOContext,
+)
 from omnibase_core.protocols.protocol_effect_handler import ProtocolDbTransaction
 from omnibase_core.utils.sql_placeholders import leading_keyword
-from omnibase_spi.db.driver import DbConnection, Document, Driver, configuration_error, refuse_transaction_control
+from omnibase_spi.db.driver import (
+    SESSION_WORDS,
+    DbConnection,
+    Document,
+    Driver,
+    configuration_error,
+    refuse_transaction_control,
+)
 from omnibase_spi.db.mysql import MysqlDriver
 from omnibase_spi.db.pool import Pool
 from omnibase_spi.db.postgres import PostgresDriver
@@ -27,7 +37,7 @@ from omnibase_spi.db.sqlite import SqliteDriver, sqlite_path
 from omnibase_spi.db.transaction import Transaction
 
 _EMBEDDED = frozenset({"default", "embedded"})
-_MAX_CHECKED = 4096
+_MAX_LOOKED_AT = 4096
 
 _ambient: ContextVar[dict[tuple[int, str], Transaction] | None] = ContextVar("onex_db_transactions", default=None)
 """The open transactions of this context, by adapter and connection name. Never changed in place: tasks inherit it."""
@@ -46,10 +56,11 @@ class DbAdapter:
         self._drivers: dict[str, Driver] = {}
         self._loops: dict[asyncio.AbstractEventLoop, _LoopPools] = {}
         self._current: _LoopPools | None = None
-        self._checked: set[str] = set()
+        self._retires: dict[str, bool] = {}
+        """The statements that were looked at, and whether each costs its connection."""
         weakref.finalize(self, _let_go, self._drivers, self._loops)
 
-    async def execute(self, resolved_context: ModelResolvedDbContext, correlation_id: UUID) -> Document:
+    async def execute(self, resolved_context: ResolvedIOContext, correlation_id: UUID) -> Document:
         """Run one statement and return `{"rows": [{column: value}], "rowCount": n}`.
 
         In an ambient transaction of this connection the statement joins it, else it is its own transaction. `rowCount`
@@ -58,12 +69,19 @@ class DbAdapter:
 
         Raises EffectFault, and ModelOnexError CONFIGURATION_ERROR for a connection that is set up wrongly.
         """
+        if not isinstance(resolved_context, ModelResolvedDbContext):
+            raise configuration_error(
+                f"DbAdapter got a {type(resolved_context).__name__}; it takes a ModelResolvedDbContext. "
+                "Look at the handler registered for this kind."
+            )
         name = resolved_context.connection_name
         try:
-            if resolved_context.query not in self._checked:
-                self._check(resolved_context)
+            retires = self._retires.get(resolved_context.query)
+            if retires is None:
+                retires = self._look_at(resolved_context)
             ambient = _ambient.get()
             if ambient is not None and (transaction := ambient.get((id(self), name))) is not None:
+                transaction.root.retire |= retires
                 return await transaction.execute(resolved_context)
             loop = get_running_loop()
             pools = self._current
@@ -79,6 +97,8 @@ class DbAdapter:
                 if fault.error_kind != "READ_ONLY" or resolved_context.read_only or pool is lanes.write:
                     raise
             finally:
+                if retires:
+                    connection.retire()
                 pool.give_back(connection)
             # a `select` that writes: the reader refused it, the writer may do it
             return await _on(lanes.write, resolved_context)
@@ -93,13 +113,14 @@ class DbAdapter:
             fault.context.setdefault("database", driver.name)
         return fault
 
-    def _check(self, context: ModelResolvedDbContext) -> None:
-        refuse_transaction_control(
-            leading_keyword(context.query), f"{context.operation} on {context.connection_name!r}"
-        )
-        if len(self._checked) >= _MAX_CHECKED:
-            self._checked.clear()
-        self._checked.add(context.query)
+    def _look_at(self, context: ModelResolvedDbContext) -> bool:
+        """What is seen once for each text. Raises EffectFault for one that controls transactions."""
+        word = leading_keyword(context.query)
+        refuse_transaction_control(word, f"{context.operation} on {context.connection_name!r}")
+        if len(self._retires) >= _MAX_LOOKED_AT:
+            self._retires.clear()
+        self._retires[context.query] = word in SESSION_WORDS
+        return self._retires[context.query]
 
     def transaction(
         self,
@@ -142,9 +163,11 @@ class DbAdapter:
         lanes = self._lanes(self._pools(get_running_loop()), name)
         pool = lanes.read if read_only else lanes.write
         connection = pool.take() or await pool.acquire()
+        opened = None
         try:
             await self._begin(connection, isolation_level, read_only=read_only)
-            async with Transaction(connection, _label(name, driver.name), read_only=read_only).block() as transaction:
+            opened = Transaction(connection, _label(name, driver.name), read_only=read_only)
+            async with opened.block() as transaction:
                 token = _ambient.set({**(_ambient.get() or {}), key: transaction})
                 try:
                     yield transaction
@@ -153,6 +176,8 @@ class DbAdapter:
         finally:
             if connection.in_transaction:
                 connection.close_now()
+            elif opened is not None and opened.retire:
+                connection.retire()
             pool.give_back(connection)
 
     async def _begin(

@@ -76,6 +76,10 @@ class DbConnection(Protocol):
         """The outcome of the last COMMIT; None while it is not known."""
         ...
 
+    def retire(self) -> None:
+        """A statement changed the session, such as SET: close it, unless it is the only one that there can be."""
+        ...
+
     def close_now(self) -> None:
         """Let go of everything at once, without waiting and without a warning; also when the loop is closed."""
         ...
@@ -285,6 +289,10 @@ def configuration_error(message: str) -> ModelOnexError:
 TRANSACTION_WORDS = frozenset(
     {"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "prepare", "xa"}
 )
+
+
+SESSION_WORDS = frozenset({"set", "reset", "discard", "listen", "use", "lock", "load", "pragma", "attach", "detach"})
+"""Statements whose effect stays with the connection, which therefore is not lent to others after them."""
 
 
 def refuse_transaction_control(word: str, action: str) -> None:

@@ -335,6 +335,9 @@ class MysqlConnection:
         await self._raw.query("COMMIT")
         self.committed = True
 
+    def retire(self) -> None:
+        self.close_now()
+
     def close_now(self) -> None:
         self._doubtful = True
         self._raw.drop()

@@ -113,8 +113,11 @@ class PostgresConnection:
         return self._link.has_transaction()
 
     def is_alive(self) -> bool:
-        """One system call: a server that went away has made the socket readable."""
-        return not self._poll.poll(0) or self._link.survives_input()
+        """One system call: an idle server says nothing, and one that went away has made the socket readable.
+
+        A changed setting that the server announces counts too; that costs a new connection, and nothing else.
+        """
+        return not self._link.is_closed() and not self._poll.poll(0)
 
     async def execute(self, context: ModelResolvedDbContext) -> Document:
         link = self._link
@@ -209,9 +212,11 @@ class PostgresConnection:
     def _fault(self, error: BaseException, action: str, params: Sequence[object] = ()) -> EffectFault:
         fault = postgres_fault(error, action, params)
         if fault.sqlstate == "0A000" and "cached plan" in fault.message:
-            # a table changed under a prepared statement; nothing ran, and a new connection prepares anew
-            self._link.close_quietly()
+            # a table changed under a prepared statement; nothing ran, and a new connection prepares anew, as does this
+            # one after a rollback
             fault.transient = True
+            if not self._link.has_transaction():
+                self._link.close_quietly()
         return fault
 
     async def begin(self, isolation_level: EnumIsolationLevel | None, *, read_only: bool) -> None:
@@ -228,7 +233,7 @@ class PostgresConnection:
         self.committed = None
         link = self._link
         action = f"COMMIT on {self._label}"
-        if link.is_closed() or not self.is_alive():
+        if not self.is_alive():
             link.close_quietly()
             raise _lost_before_commit(action)
         try:
@@ -238,11 +243,12 @@ class PostgresConnection:
             raise
         except (*link.errors, OSError) as error:
             fault = postgres_fault(error, action)
-            if link.is_closed():
-                fault.phase, fault.transient = EnumFaultPhase.AMBIGUOUS, False
-            else:
+            if link.is_idle and fault.error_kind != "ECONNRESET":
                 self.committed = False
                 fault.phase = EnumFaultPhase.REJECTED
+            else:
+                fault.phase, fault.transient = EnumFaultPhase.AMBIGUOUS, False
+                link.close_quietly()
             raise fault from None
         self.committed = self._commit_outcome()
         return self.committed is True
@@ -250,6 +256,9 @@ class PostgresConnection:
     def _commit_outcome(self) -> bool | None:
         """What the server answered: COMMIT, or ROLLBACK for a transaction that had failed before."""
         return {"COMMIT": True, "ROLLBACK": False}.get(self._cursor.statusmessage or "") if self.usable else None
+
+    def retire(self) -> None:
+        self.close_now()
 
     def close_now(self) -> None:
         self._link.close_quietly()

@@ -1,7 +1,6 @@
 """The part of the PostgreSQL driver that subclasses psycopg; imported when the first connection is made."""
 
 import asyncio
-import contextlib
 import json
 import math
 from collections.abc import Coroutine
@@ -24,7 +23,6 @@ UNREADABLE_URL = psycopg.ProgrammingError
 
 _ACTIVE = pq.TransactionStatus.ACTIVE
 _IDLE = pq.TransactionStatus.IDLE
-_OK = pq.ConnStatus.OK
 _NEVER_SECONDS = 86_400.0
 """The interval at which psycopg wakes to look for Ctrl-C, for which asyncio has no need."""
 
@@ -59,15 +57,6 @@ class Link(psycopg.AsyncConnection[tuple[object, ...]]):
 
     def statement_cursor(self) -> _Cursor:
         return _Cursor(self)
-
-    def survives_input(self) -> bool:
-        """Read what an idle server said: a notice or a changed setting is nothing, the end of the connection is the
-        end.
-        """
-        with contextlib.suppress(psycopg.Error):
-            self.pgconn.consume_input()
-            return self.pgconn.status == _OK
-        return False
 
     def close_quietly(self) -> None:
         self._closed = True
@@ -105,7 +94,7 @@ class Link(psycopg.AsyncConnection[tuple[object, ...]]):
             await waiting.wait_async(gen, self.pgconn.socket, interval=_NEVER_SECONDS, timeout=GRACE_SECONDS)
             settled = True
         except psycopg.Error:
-            settled = self.pgconn.status == _OK and self.pgconn.transaction_status != _ACTIVE
+            settled = not self.closed and self.pgconn.transaction_status != _ACTIVE
         finally:
             if not settled:
                 self.close_quietly()
@@ -139,7 +128,7 @@ class _TimeWithZoneLoader(Loader):
 
 class _BytesLoader(Loader):
     def load(self, data: Buffer) -> str:
-        return as_base64(pq.Escaping().unescape_bytea(data))
+        return as_base64(pq.Escaping().unescape_bytea(bytes(data)))
 
 
 def _finite(text: str) -> float | str:

@@ -236,6 +236,10 @@ class SqliteConnection:
             await asyncio.wait({free}, timeout=0.02)
         self.usable = was_usable and free.done()
 
+    def retire(self) -> None:
+        if not self._driver.in_memory:
+            self.end()
+
     def close_now(self) -> None:
         if self._driver.in_memory and self.usable and not self.in_transaction:
             self.lent = False  # kept by the driver, for the next event loop

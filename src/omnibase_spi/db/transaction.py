@@ -22,6 +22,7 @@ from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
+from omnibase_core.utils.sql_placeholders import leading_keyword
 from omnibase_spi.db.driver import GRACE_SECONDS, DbConnection, Document
 
 _ACTIVE = EnumTransactionState.ACTIVE
@@ -29,6 +30,12 @@ _COMMITTED = EnumTransactionState.COMMITTED
 _ROLLED_BACK = EnumTransactionState.ROLLED_BACK
 _FAILED = EnumTransactionState.FAILED
 _UNKNOWN = EnumTransactionState.UNKNOWN
+
+_COMMIT_BY_THEMSELVES = frozenset(
+    {"alter", "analyze", "cache", "check", "create", "drop", "flush", "grant", "install", "lock", "optimize", "rename"}
+    | {"repair", "reset", "revoke", "truncate", "uninstall", "unlock"}
+)
+"""Statements with which MySQL commits what was open before."""
 
 
 class Transaction:
@@ -41,6 +48,8 @@ class Transaction:
         self.label = label
         self.busy = False
         self.doomed = False
+        self.retire = False
+        """A statement changed the session: the connection is not lent to others afterwards."""
         self.names = itertools.count(1)
         self.innermost: Transaction = self
 
@@ -52,8 +61,7 @@ class Transaction:
         """Run a statement inside. Raises EffectFault; one that cost the whole transaction makes what follows fail
         too.
         """
-        action = f"{context.operation} on {self.label}"
-        self._check_joinable(action)
+        self._check_joinable(context.operation)
         root = self.root
         connection = root.connection
         root.busy = True
@@ -62,11 +70,12 @@ class Transaction:
         finally:
             root.busy = False
         if not connection.in_transaction and connection.usable:
-            # such as a CREATE TABLE in MySQL, which commits what was open
-            self.end_all(_COMMITTED)
+            commits = leading_keyword(context.query) in _COMMIT_BY_THEMSELVES
+            self.end_all(_COMMITTED if commits else _UNKNOWN)
             raise _refusal(
-                f"{action}: the statement ended the transaction, and committed what was done before. "
-                "Keep statements that define tables out of transactions on this database.",
+                f"{context.operation} on {self.label}: the statement ended the transaction"
+                f"{', committing it' if commits else ''}. "
+                "Keep such statements out of transactions on this database.",
                 EnumFaultPhase.DONE,
             )
         return document
@@ -131,6 +140,7 @@ class Transaction:
     @asynccontextmanager
     async def savepoint(self) -> AsyncIterator[None]:
         inner = await self.nested()
+        inner.lent_to_outer = True
         async with inner.block():
             yield
 
@@ -206,7 +216,10 @@ class Transaction:
 
     def _check_innermost(self, action: str) -> None:
         self._check_active(action)
-        if self.root.innermost is not self:
+        level = self.root.innermost
+        while level is not self and isinstance(level, Savepoint) and level.lent_to_outer and action != "COMMIT":
+            level = level.outer
+        if level is not self:
             raise _refusal(f"{action} on {self.label}: a savepoint inside it is still open. End it first.")
 
     def _check_joinable(self, action: str) -> None:
@@ -225,6 +238,8 @@ class Savepoint(Transaction):
         self._root = outer.root
         super().__init__(self._root.connection, self._root.label, read_only=outer.read_only)
         self.outer = outer
+        self.lent_to_outer = False
+        """Made by `savepoint`: statements reach it through the level outside, which is the ambient one."""
         self._name = name
 
     @property

@@ -1,6 +1,7 @@
 """Every exception of the database drivers has a row of its own subject, and becomes a fault that shows no data."""
 
 import inspect
+import re
 import sqlite3
 from collections.abc import Iterator
 
@@ -55,10 +56,8 @@ def test_every_result_code_of_sqlite_is_judged() -> None:
         for name in dir(sqlite3)
         if name.startswith("SQLITE_") and isinstance(getattr(sqlite3, name), int) and getattr(sqlite3, name) < 100
     }
-    actions |= {
-        f"SQLITE_{word}" for word in ("ALTER_TABLE ANALYZE ATTACH DELETE DETACH FUNCTION INSERT PRAGMA").split()
-    }
-    actions |= {f"SQLITE_{word}" for word in ("READ RECURSIVE REINDEX SAVEPOINT SELECT TRANSACTION UPDATE").split()}
+    words = "ALTER_TABLE ANALYZE ATTACH DELETE DETACH FUNCTION INSERT PRAGMA READ RECURSIVE REINDEX SAVEPOINT SELECT"
+    actions |= {f"SQLITE_{word}" for word in re.findall(r"\w+", words + " TRANSACTION UPDATE")}
 
     assert codes - silent - generic - actions <= set(_errors.SQLITE_CODES)
 
@@ -163,7 +162,7 @@ def test_settings_are_no_kind_that_policies_retry() -> None:
     ],
 )
 def test_refusals_while_connecting(text: str, kind: str) -> None:
-    """libpq gives no SQLSTATE then; all of them are NOT_SENT."""
+    """The library gives no SQLSTATE then; all of them are NOT_SENT."""
     fault = postgres_fault(psycopg.OperationalError(text), "connecting to x", connecting=True)
 
     assert (fault.error_kind, fault.phase) == (kind, NOT_SENT)

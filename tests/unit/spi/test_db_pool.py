@@ -36,6 +36,8 @@ class _Connection:
     async def commit(self) -> bool:
         return True
 
+    def retire(self) -> None: ...
+
     def close_now(self) -> None:
         self.closed = "now"
 

@@ -219,7 +219,13 @@ def test_updates_that_are_not_relative(sql: str) -> None:
 
 @pytest.mark.parametrize(
     ("sql", "expected"),
-    [("", ""), (" -- x\n/* y */ (SELECT 1)", "select"), ("With x AS (SELECT 1) SELECT 2", "with"), ("; COMMIT", "")],
+    [
+        ("", ""),
+        (" -- x\n/* y */ (SELECT 1)", "select"),
+        ("With x AS (SELECT 1) SELECT 2", "with"),
+        ("; COMMIT", "commit"),
+        ("5 + 5", ""),
+    ],
 )
 def test_the_leading_keyword(sql: str, expected: str) -> None:
     """Comments and brackets before it do not count."""
