@@ -1,7 +1,7 @@
 """Short ways to say a contract and to run it in virtual time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TypeVar
 
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
@@ -32,8 +32,8 @@ SELECT: dict[str, object] = {
 }
 
 
-def operation(name: str, io_config: dict[str, object], **fields: object) -> dict[str, object]:
-    return {"operation_name": name, "io_config": io_config, **fields}
+def operation(name: str, io_config: Mapping[str, object], **fields: object) -> dict[str, object]:
+    return {"operation_name": name, "io_config": dict(io_config), **fields}
 
 
 def contract(*operations: dict[str, object], **fields: object) -> ModelEffectSubcontract:
@@ -42,7 +42,7 @@ def contract(*operations: dict[str, object], **fields: object) -> ModelEffectSub
     )
 
 
-def one(io_config: dict[str, object], **fields: object) -> ModelEffectSubcontract:
+def one(io_config: Mapping[str, object], **fields: object) -> ModelEffectSubcontract:
     """A contract of one operation named `only`."""
     return contract(operation("only", io_config, **fields))
 
