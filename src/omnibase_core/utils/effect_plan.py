@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_effect_policy import EnumExecutionMode
+from omnibase_core.enums.enum_effect_policy import EnumExecutionMode, EnumExtractionEngine
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.grammar.template_text import Hole
 from omnibase_core.models.contracts.contract_model import Breach, ContractModel, KeyPath, Offset
@@ -231,7 +231,7 @@ class _Planner:
 
     def _problem_of(self, index: int, operation: ModelEffectOperation, hole: Hole) -> Breach | None:
         if hole.source in {"item", "index"}:
-            return Breach("E-TEMPLATE", f"{hole.text}: {hole.source} exists only inside for_each", found=repr(hole.text))
+            return Breach("E-TEMPLATE", f"{hole.text}: {hole.source} exists only inside for_each", found=repr(hole.text), allowed="input, env, secret, output, meta")
         if hole.source == "meta" and (len(hole.path) != 1 or hole.path[0] not in META_KEYS):
             return Breach(
                 "E-TEMPLATE",
@@ -276,6 +276,9 @@ class _Planner:
             try:
                 finders[name] = compile_extract(spec, handling.extraction_engine)
             except PathError as error:
+                path = spec if isinstance(spec, str) else spec.path or "$"
+                if handling.extraction_engine is EnumExtractionEngine.DOTPATH and not path.startswith("$."):
+                    continue  # the model's own rule says so
                 self.report(
                     Breach(
                         "E-EXTRACT-PATH",
@@ -308,7 +311,12 @@ class _Planner:
                 elif target in trail:
                     names = [self.contract.operations[n].operation_name for n in [*trail[trail.index(target) :], target]]
                     self.report(
-                        Breach("E-CYCLE", f"operations wait for each other: {' -> '.join(names)}", ("operations", node))
+                        Breach(
+                            "E-CYCLE",
+                            f"operations wait for each other: {' -> '.join(names)}",
+                            ("operations", node),
+                            fix="remove one of the references or depends_on entries on the way",
+                        )
                     )
                     return
                 elif target not in done:
