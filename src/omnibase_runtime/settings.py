@@ -1,8 +1,8 @@
 """Settings from a TOML file and `ONEX_*` variables, with the exact place that each value came from (section 6.6).
 
-Order, later over earlier: built-in defaults, the TOML file, the environment. The file is the one that is asked for, else
-the one that `ONEX_CONFIG` names, else `onex.toml` in the current directory if there is one. Paths in it are relative to
-the current directory, as they are in variables.
+Order, later over earlier: built-in defaults, the TOML file, the environment. The file is the one that is asked for,
+else the one that `ONEX_CONFIG` names, else `onex.toml` in the current directory if there is one. Paths in it are
+relative to the current directory, as they are in variables.
 """
 
 import re
@@ -132,7 +132,7 @@ _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:
-    """Key path -> line. Text inside a multi-line string may be taken for a key, which can only misplace that one key."""
+    """Key path -> line. Text inside a multi-line string may be taken for a key, which misplaces that one key."""
     found: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):

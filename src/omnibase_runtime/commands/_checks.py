@@ -68,9 +68,12 @@ def installation() -> Iterator[Check]:
 
 def _clock() -> Check:
     now = datetime.now(UTC)
-    detail = f"{now.isoformat(timespec='seconds')}, monotonic in steps of {time.get_clock_info('monotonic').resolution:.0e} s"
+    step = time.get_clock_info("monotonic").resolution
+    detail = f"{now.isoformat(timespec='seconds')}, monotonic in steps of {step:.0e} s"
     if now < _OLDEST_CLOCK:
-        return Check("system", "clock", WARNING, detail, "set the clock: tokens, certificates and timestamps depend on it")
+        return Check(
+            "system", "clock", WARNING, detail, "set the clock: tokens, certificates and timestamps depend on it"
+        )
     return Check("system", "clock", OK, detail)
 
 
@@ -80,7 +83,9 @@ def _tls() -> Check:
     there = certificates or (paths.capath and Path(paths.capath).is_dir() and any(Path(paths.capath).iterdir()))
     if there:
         return Check("system", "tls", OK, ssl.OPENSSL_VERSION)
-    return Check("system", "tls", WARNING, f"{ssl.OPENSSL_VERSION}, no CA certificates", "install the ca-certificates package")
+    return Check(
+        "system", "tls", WARNING, f"{ssl.OPENSSL_VERSION}, no CA certificates", "install the ca-certificates package"
+    )
 
 
 def directories(loaded: LoadedSettings) -> Iterator[Check]:
@@ -117,7 +122,9 @@ def _secrets_dir(path: Path, *, configured: bool) -> Check:
         status, fix = (FAILED, "correct secrets_dir") if configured else (OK, "")
         return Check("system", "secrets_dir", status, f"{path} does not exist; secrets come from the environment", fix)
     except OSError as error:
-        return Check("system", "secrets_dir", FAILED if configured else WARNING, f"{path}: {error.strerror}", "grant access")
+        return Check(
+            "system", "secrets_dir", FAILED if configured else WARNING, f"{path}: {error.strerror}", "grant access"
+        )
     return Check("system", "secrets_dir", OK, f"{path}, {count(len(names), 'file')}")
 
 
@@ -138,7 +145,7 @@ async def _connection(container: "ModelONEXContainer", loaded: LoadedSettings, n
     url = loaded.settings.connections[name].url.get_secret_value()
     family = "kafka" if url.startswith("kafka:") else "db"
     known = connection(name, family, loaded)
-    where = f"{known.driver or 'unknown'} {known.target}"
+    where = known.target
     started = time.monotonic()
     try:
         adapter = container.get_service({"kafka": "KafkaAdapter", "db": "DbAdapter"}[family])
@@ -148,7 +155,9 @@ async def _connection(container: "ModelONEXContainer", loaded: LoadedSettings, n
         async with asyncio.timeout(PING_SECONDS):
             await ping(name)
     except TimeoutError:
-        return Check("connections", name, FAILED, f"{where}: no answer within {PING_SECONDS:g} s", "check host, port, network")
+        return Check(
+            "connections", name, FAILED, f"{where}: no answer within {PING_SECONDS:g} s", "check host, port, network"
+        )
     except ModelOnexError as error:
         wrong = error.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
         return Check("connections", name, FAILED, f"{where}: {error.message}", "correct the settings" if wrong else "")

@@ -174,7 +174,7 @@ def tell_line(code: str, message: str) -> None:
 def _tell_unexpected(error: BaseException) -> int:
     """An OSError is about this machine, everything else is our mistake."""
     if isinstance(error, OSError):
-        where = f"{error.filename}: " if isinstance(error.filename, str | bytes) else ""
+        where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         known = ModelOnexError(f"{where}{error.strerror or error}", EnumCoreErrorCode.RESOURCE_UNAVAILABLE)
         known.__cause__ = error
         return tell(known)

@@ -82,7 +82,7 @@ def _print_detail(screen: "Console", label: str, text: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table.grid(padding=(0, 1))
+    grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=9, style="dim")
     grid.add_column(overflow="fold")
     grid.add_row(f"  {label}", Text(text, style="green" if label == "fix" else ""))

@@ -1,8 +1,8 @@
 """What an operation would send, without secrets and without doing it.
 
-Templates are filled in by the code that a run uses. Secrets answer `***`; outputs of earlier operations, ids of the call
-and variables that are not set answer with their own placeholder. Where such a stand-in cannot stand (a base URL, say)
-the template itself is shown.
+Templates are filled in by the code that a run uses. Secrets answer `***`; outputs of earlier operations, ids of the
+call and variables that are not set answer with their own placeholder. One that decides the host of a URL is put back
+after the rest was filled in.
 """
 
 import os

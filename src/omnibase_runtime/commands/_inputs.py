@@ -23,7 +23,7 @@ _MAX_INPUT_BYTES: Final = 64 << 20
 
 
 def read_bytes(file: str, limit: int) -> bytes:
-    """A file, or standard input for `-`; at most one byte more than `limit`, so that the caller sees that it is too long.
+    """A file, or standard input for `-`; at most one byte more than `limit`, which tells the caller that it is longer.
 
     Raises ModelOnexError VALIDATION_ERROR for what cannot be read.
     """
@@ -132,7 +132,9 @@ def _is_file(text: str) -> bool:
 def _kind(value: "JsonValue") -> str:
     if value is None or isinstance(value, bool):
         return json.dumps(value)
-    return {str: "a string", list: "a list", dict: "an object"}.get(type(value), "a number")
+    if isinstance(value, str):
+        return "a string"
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "a number"
 
 
 def _assign(data: "dict[str, JsonValue]", assignment: str) -> None:

@@ -128,8 +128,8 @@ def _facts(operation: Document) -> "list[tuple[str, str]]":
         ("connection", connection_line(used) if used else ""),
         ("idempotent", f"{'yes' if operation['idempotent'] else 'no'}: {operation['because']}"),
         ("attempts", attempts_line(operation)),
-        ("retry", settings_line(list(each(operation, "retry")))),
-        ("breaker", breaker_line(operation)),
+        ("retry", chosen_line(list(each(operation, "retry")))),
+        ("breaker", chosen_line(list(each(operation, "breaker"))) if has_breaker(operation) else "off"),
         ("note", "\n".join(str(note) for note in notes) if isinstance(notes, list) else ""),
     ]
 
@@ -151,12 +151,9 @@ def attempts_line(operation: Document) -> str:
     return f"{when}; each at most {_ms(limits['timeout_ms'])}, together {_ms(limits['operation_timeout_ms'])}"
 
 
-def breaker_line(operation: Document) -> str:
-    """Off, or what was chosen."""
-    settings = list(each(operation, "breaker"))
-    if not any(one["name"] == "enabled" and one["value"] for one in settings):
-        return "off"
-    return settings_line(settings)
+def has_breaker(operation: Document) -> bool:
+    """Whether the operation's breaker is switched on."""
+    return any(one["name"] == "enabled" and one["value"] is True for one in each(operation, "breaker"))
 
 
 def settings_line(settings: "Sequence[Document]") -> str:
@@ -165,6 +162,23 @@ def settings_line(settings: "Sequence[Document]") -> str:
     for one in sorted(settings, key=lambda one: one["source"] == _BUILT_IN):
         by_source.setdefault(str(one["source"]), []).append(f"{one['name']} {_plain(one['value'])}")
     return "\n".join(f"{source}: {', '.join(values)}" for source, values in by_source.items())
+
+
+def chosen_line(settings: "Sequence[Document]") -> str:
+    """The values that somebody chose; the others stand at the end of the plan, once."""
+    chosen = settings_line([one for one in settings if one["source"] != _BUILT_IN])
+    return f"{chosen}; else built-in defaults" if chosen else "built-in defaults"
+
+
+def _built_in(document: Document) -> str:
+    """The built-in values that apply anywhere in the plan, each once."""
+    lines = []
+    for policy in ("retry", "breaker"):
+        operations = (one for one in each(document, "operations") if policy == "retry" or has_breaker(one))
+        used = {str(s["name"]): s["value"] for one in operations for s in each(one, policy) if s["source"] == _BUILT_IN}
+        if used:
+            lines.append(f"{policy}: {', '.join(f'{name} {_plain(value)}' for name, value in used.items())}")
+    return "\n".join(lines)
 
 
 def _plain(value: "JsonValue") -> str:
@@ -182,6 +196,7 @@ def _reach(document: Document) -> "list[tuple[str, str]]":
         ("variables", ", ".join(variables)),
         ("secrets", _names(secrets)),
         ("file roots", _names(roots)),
+        ("built-in", _built_in(document)),
     ]
 
 

@@ -32,6 +32,10 @@ class Progress:
         self._rows = {operation.name: Row(operation.name, operation.label) for operation in plan.operations}
 
     @property
+    def planned(self) -> int:
+        return len(self._rows)
+
+    @property
     def in_transaction(self) -> bool:
         return self._plan.transaction is not None
 
@@ -50,7 +54,12 @@ class Progress:
             from rich.live import Live
 
             picture = Live(
-                self, console=console(stderr=True), refresh_per_second=_PICTURES_PER_SECOND, transient=True
+                self,
+                console=console(stderr=True),
+                refresh_per_second=_PICTURES_PER_SECOND,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
             )
             picture.start()
             live.append(picture)
@@ -73,7 +82,9 @@ class Progress:
         waiting = len(self._rows) - len(begun)
         for row in begun[-max(1, options.max_height - 2) :]:
             mark, style = row.mark()
-            table.add_row(Text(mark, style=style), Text(row.name, style="bold"), Text(row.label, style="dim"), row.state())
+            table.add_row(
+                Text(mark, style=style), Text(row.name, style="bold"), Text(row.label, style="dim"), row.state()
+            )
         yield table
         if waiting:
             yield Text(f"  {waiting} to come", style="dim")

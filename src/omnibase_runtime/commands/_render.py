@@ -21,7 +21,7 @@ _SYMBOLS = {
     EnumOperationOutcome.SUCCEEDED: ("✓", "+", "green"),
     EnumOperationOutcome.FAILED: ("✗", "x", "red"),
     EnumOperationOutcome.UNKNOWN: ("?", "?", "yellow"),
-    EnumOperationOutcome.SKIPPED: ("–", "-", "dim"),
+    EnumOperationOutcome.SKIPPED: ("○", "-", "dim"),
     EnumOperationOutcome.COMPENSATED: ("↺", "~", "yellow"),
 }
 _MAX_VALUE = 60
@@ -59,11 +59,8 @@ def milliseconds(value: float) -> str:
 
 def short(value: "JsonValue", limit: int = _MAX_VALUE) -> str:
     """A value on one line: texts as they are if they are plain, all else as JSON, cut at `limit` characters."""
-    if isinstance(value, str) and value.isprintable() and value:
-        text = value
-    else:
-        text = json.dumps(value, ensure_ascii=False)
-    text = redact(text)
+    plain = isinstance(value, str) and value != "" and value.isprintable()
+    text = redact(str(value) if plain else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= limit else text[: limit - 1] + ("…" if can_show("…") else "~")
 
 

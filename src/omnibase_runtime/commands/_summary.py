@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 _STATE_STYLES = {"committed": "green", "rolled_back": "yellow", "failed": "red", "unknown": "yellow"}
 
 
-def print_summary(output: "ModelEffectOutput", *, in_transaction: bool) -> None:
-    """Heading, one line per operation, and the transaction's fate where there is one."""
+def print_summary(output: "ModelEffectOutput", planned: int, *, in_transaction: bool) -> None:
+    """Heading, one line per operation that had its turn, and the transaction's fate where there is one.
+
+    planned: number of operations in the contract.
+    """
     from rich.text import Text
 
     screen = console()
     heading(
         screen,
         f"{output.subcontract_name} {output.subcontract_version}",
-        count(len(output.operations), "operation"),
+        f"{len(output.operations)} of {count(planned, 'operation')}",
         milliseconds(output.total_duration_ms),
         count(output.total_retry_count, "retry", "retries") if output.total_retry_count else "",
     )
@@ -34,7 +37,7 @@ def print_summary(output: "ModelEffectOutput", *, in_transaction: bool) -> None:
             Text(result.operation_name, style="bold"),
             Text(result.outcome.value, style=style),
             str(attempts) if attempts else "",
-            milliseconds(result.duration_ms),
+            "" if result.outcome == "skipped" else milliseconds(result.duration_ms),
             _detail(result),
         )
     screen.print(table)
@@ -47,6 +50,8 @@ def _detail(result: "ModelEffectOperationResult") -> "Text":
     """The extracted fields of a success, code and stop reason of a failure; its message goes to standard error."""
     from rich.text import Text
 
+    if result.outcome == "skipped":
+        return Text(result.error_message or "", style="dim")
     if not result.success:
         reasons = [result.error_code, result.status_code and f"status {result.status_code}", result.stop_reason]
         return Text(", ".join(str(reason) for reason in reasons if reason))

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from omnibase_runtime.commands._checks import Check
     from omnibase_runtime.settings import SettingRow
 
-_MARKS: Final = {"ok": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "failed": ("✗", "x", "red"), "absent": ("–", "-", "dim")}
+_MARKS: Final = {
+    "ok": ("✓", "+", "green"),
+    "warning": ("!", "!", "yellow"),
+    "failed": ("✗", "x", "red"),
+    "absent": ("○", "-", "dim"),
+}
 
 
 def doctor(config: Config = None, as_json: Json = False) -> None:

@@ -37,6 +37,7 @@ def run(
     text: Input = None,
     assignments: Set = None,
     config: Config = None,
+    *,
     timeout_ms: Timeout = None,
     as_json: Json = False,
 ) -> None:
@@ -123,7 +124,7 @@ def _report(error: "ModelOnexError | None", output: "ModelEffectOutput | None", 
     elif output is not None and output.operations:
         from omnibase_runtime.commands._summary import print_summary
 
-        print_summary(output, in_transaction=progress.in_transaction)
+        print_summary(output, progress.planned, in_transaction=progress.in_transaction)
     if error is not None:
         return error.error_code.exit_status if _console.mode.json else _console.tell(error)
     return _failures_passed_over(output)

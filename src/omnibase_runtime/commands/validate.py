@@ -86,11 +86,11 @@ def _judge(file: str) -> FileReport:
 def _document(reports: Sequence[FileReport]) -> "JsonValue":
     files: list[JsonValue] = []
     for report in reports:
-        contracts: list[JsonValue] = [
-            {"kind": c.kind, "name": c.name, "version": c.version} for c in report.contracts
-        ]
+        contracts: list[JsonValue] = [{"kind": c.kind, "name": c.name, "version": c.version} for c in report.contracts]
         findings: list[JsonValue] = [asdict(diagnostic) for diagnostic in report.diagnostics]
-        files.append({"file": report.name, "documents": report.documents, "contracts": contracts, "diagnostics": findings})
+        files.append(
+            {"file": report.name, "documents": report.documents, "contracts": contracts, "diagnostics": findings}
+        )
     errors = sum(report.count("error") for report in reports)
     warnings = sum(report.count("warning") for report in reports)
     return {"valid": errors == 0, "errors": errors, "warnings": warnings, "files": files}
