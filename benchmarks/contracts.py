@@ -51,7 +51,7 @@ _DB = """\
       io_config:
         handler_type: db
         operation: insert
-        connection_name: orders
+        connection_name: orders_{i}
         query_template: >-
           INSERT INTO orders (id, customer, status, total, created_at)
           VALUES ($1, $2, $3, $4, NOW()) ON CONFLICT (id) DO NOTHING RETURNING id
