@@ -33,6 +33,8 @@ _log = logging.getLogger("onex.contract")
 
 _FILE_ENDINGS: Final = (".yaml", ".yml", ".json")
 _SEPARATOR = re.compile(r"^---(?:\s|$)", re.MULTILINE)
+MAX_DOCUMENTS: Final = 1_000
+"""Documents of one text."""
 _LISTED = 20
 """Findings that the message of a ContractError spells out; `diagnostics` has them all."""
 _ROOT_FIELDS: Final = ("name", "description", "version")
@@ -90,6 +92,8 @@ def judge_text(text: str | bytes, file: str = "<text>") -> list[Judged]:
     documents, problems = read_documents(text, file)
     if not documents and not problems:
         return [Judged(None, (_empty(file),))]
+    if len(documents) > MAX_DOCUMENTS:
+        return [Judged(None, (_too_many_documents(file, len(documents)),))]
     source = SourceText(_decoded(text) if documents else "")
     shares = _share_problems(documents, problems, source) if problems else [[] for _ in documents]
     judged = [_judge(document, source, file, share) for document, share in zip(documents, shares, strict=False)]
@@ -316,6 +320,18 @@ def _many_documents(file: str, count: int) -> Diagnostic:
         found=f"{count} documents",
         allowed="one document",
         fix="split the file at its '---' lines; onex validate judges each document",
+    )
+
+
+def _too_many_documents(file: str, count: int) -> Diagnostic:
+    return Diagnostic(
+        "E-LIMIT",
+        "error",
+        f"the text has more than {MAX_DOCUMENTS} documents",
+        file=file,
+        found=f"{count} documents",
+        allowed=f"at most {MAX_DOCUMENTS}",
+        fix="split the file",
     )
 
 

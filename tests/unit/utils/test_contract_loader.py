@@ -424,6 +424,7 @@ def test_the_error_tells_everything() -> None:
         GOOD + "      depends_on: [" + "x," * 40_000 + "]\n",
         GOOD + "      response_handling: {extract_fields: {a: '$[?" + "(" * 50_000 + "'}}\n",
         GOOD + "      response_handling: {success_codes: [" + "x," * 40_000 + "]}\n",
+        "--- {effect_subcontract: {}}\n" * 10_000,
         "version: " + "1" * 900_000 + "\n",
         "name: '" + "x" * 900_000 + "'\n",
     ],
