@@ -160,7 +160,9 @@ def encoding_of(job: FileJob) -> str:
 def encoded_content(job: FileJob) -> bytes:
     encoding, content = encoding_of(job), job.context.content
     data: bytes | None = None
-    if content is None:
+    if isinstance(content, bytes):
+        data, problem = content, ""
+    elif content is None:
         problem = "there is no content. Give `content_template`, or an input named `content`."
     else:
         try:

@@ -117,7 +117,7 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
         secrets if isinstance(secrets, ProtocolSecretProvider) else None,
         cast("Mapping[str, str]", environ) if isinstance(environ, Mapping) else os.environ,  # texts by contract
         cast("Callable[[], float]", clock if callable(clock) else time.time),  # callable checked
-        getattr(container, "keep_abandoned", _keep_in_loop),
+        getattr(container, "keep_abandoned", keep_in_loop),
     )
 
 
@@ -134,7 +134,7 @@ def _handler(kind: str, container: Container) -> tuple[ProtocolEffectHandler | N
 _kept: set["asyncio.Task[object]"] = set()
 
 
-def _keep_in_loop(work: Coroutine[object, object, object]) -> None:
+def keep_in_loop(work: Coroutine[object, object, object]) -> None:
     """For a container that keeps nothing: the task is held until it ends."""
     task = asyncio.get_running_loop().create_task(work)
     _kept.add(task)

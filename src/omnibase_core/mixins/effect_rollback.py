@@ -106,10 +106,8 @@ class TransactionContext(AbstractAsyncContextManager[ModelEffectTransaction]):
     def __init__(self, operation_id: UUID | None = None) -> None:
         self._transaction = ModelEffectTransaction(operation_id)
 
-    def __await__(self) -> Generator[object, None, ModelEffectTransaction]:
-        self._transaction.begin()
-        return self._transaction
-        yield  # makes this a generator, which `await` needs
+    def __await__(self) -> Generator[object, object, ModelEffectTransaction]:
+        return self.__aenter__().__await__()
 
     async def __aenter__(self) -> ModelEffectTransaction:
         self._transaction.begin()

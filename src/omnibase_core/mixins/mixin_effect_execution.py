@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, cast
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import JsonValue
 
@@ -20,6 +20,7 @@ from omnibase_core.mixins.effect_transaction import run_transaction
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import EffectFailedError, ModelEffectOperationResult, ModelEffectOutput
+from omnibase_core.models.primitives.identifiers import new_id
 from omnibase_core.models.primitives.trusted import trusted
 from omnibase_core.utils.effect_executor import utc_now
 from omnibase_core.utils.effect_plan import EffectPlan, compile_plan
@@ -53,7 +54,7 @@ class MixinEffectExecution:
             plan.check_input(input_data.operation_data)
         loop = asyncio.get_running_loop()
         started = loop.time()
-        correlation_id = input_data.correlation_id or current_correlation_id.get() or uuid4()
+        correlation_id = input_data.correlation_id or current_correlation_id.get() or new_id()
         now = utc_now(bound.wall_clock)
         limit = plan.flow_timeout_s
         if "timeout_ms" in input_data.model_fields_set and input_data.timeout_ms / 1000 < limit:
@@ -106,10 +107,14 @@ class MixinEffectExecution:
 
 def _state_of(finished: list[Finished | None]) -> EnumTransactionState:
     """Without a transaction: committed when all succeeded, failed when one did not, none when nothing ran."""
-    ran = [done.result for done in finished if done is not None and done.result.outcome is not EnumOperationOutcome.SKIPPED]
+    ran = succeeded = 0
+    for done in finished:
+        if done is not None and done.result.outcome is not _SKIPPED:
+            ran += 1
+            succeeded += done.result.success
     if not ran:
         return EnumTransactionState.NONE
-    return EnumTransactionState.COMMITTED if all(r.success for r in ran) and len(ran) == len(finished) else EnumTransactionState.FAILED
+    return EnumTransactionState.COMMITTED if succeeded == len(finished) else EnumTransactionState.FAILED
 
 
 def _output(

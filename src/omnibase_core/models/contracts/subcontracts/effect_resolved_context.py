@@ -94,6 +94,7 @@ class ModelResolvedKafkaContext(ModelResolvedContext):
 class ModelResolvedFilesystemContext(ModelResolvedContext):
     """One file operation. `file_path` and `destination_path` are confined to the roots by the handler, not here.
 
+    content: text, written in `encoding`, or bytes, written as they are (program code only; contracts hold text).
     mode: permission bits of a written file, such as `0o644`; None leaves them to the process's umask.
     """
 
@@ -101,7 +102,7 @@ class ModelResolvedFilesystemContext(ModelResolvedContext):
     file_path: str
     operation: Literal["read", "write", "delete", "move", "copy"] = "read"
     destination_path: str | None = None
-    content: str | None = None
+    content: str | bytes | None = None
     atomic: bool = False
     create_dirs: bool = True
     encoding: str = "utf-8"
