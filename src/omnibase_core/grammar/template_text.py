@@ -1,6 +1,7 @@
 """The grammar of `${...}` placeholders (section 2.4): text in, constants and holes out. Parsed once, at load."""
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,8 +60,8 @@ class TemplateError(Exception):
 
 
 _OPENING = re.compile(r"\$\$\{|\$\{")
-_BODY = re.compile(r"([A-Za-z_][\w-]*)((?:\.[^\s.\[\]{}:$\"']+|\[\d+\])*)(?=\}|:-)")
-_SEGMENT = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_BODY = re.compile(r"([A-Za-z_][\w-]*)((?:\.[^\s.\[\]{}:$\"']+|\[[0-9]+\])*)(?=\}|:-)")
+_SEGMENT = re.compile(r"\.([^.\[]+)|\[([0-9]+)\]")
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?=\})')
 
 
@@ -138,25 +139,41 @@ def _read_default(text: str, position: int, start: int) -> tuple[JsonValue | NoD
     if end < 0:
         raise _explain(text, start)
     raw = text[position:end]
+    if not quoted and "${" in raw:
+        raise TemplateError(
+            TemplateProblem(
+                f"a default takes no placeholder: {_excerpt(text, start)}",
+                start,
+                "write the default literally; a text that holds '${' goes between double quotes",
+            )
+        )
     try:
         value: JsonValue = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return raw, end + 1
-    return (raw if isinstance(value, list | dict) or value != value else value), end + 1  # noqa: PLR0124  # NaN differs from itself
+    # Only JSON scalars have a type here; what the parser takes beyond JSON (NaN, Infinity, 1e999) stays the text it is.
+    is_scalar = not isinstance(value, list | dict) and not (isinstance(value, float) and not math.isfinite(value))
+    return (value if is_scalar else raw), end + 1
 
 
 def _explain(text: str, start: int) -> TemplateError:
     excerpt = _excerpt(text, start)
     closing = text.find("}", start)
     if closing < 0:
-        return TemplateError(TemplateProblem(f"placeholder {excerpt} is not closed", start, "add '}', or write '$${' for a literal"))
+        return TemplateError(
+            TemplateProblem(f"placeholder {excerpt} is not closed", start, "add '}', or write '$${' for a literal")
+        )
     if not text[start + 2 : closing].strip():
-        return TemplateError(TemplateProblem("empty placeholder ${}", start, "write ${input.<name>}, or '$${' for a literal"))
-    return TemplateError(TemplateProblem(
-        f"malformed placeholder {excerpt}",
-        start,
-        "write ${source.key.0.key}, optionally with ':-default'; keys hold no spaces, quotes, brackets or braces",
-    ))
+        return TemplateError(
+            TemplateProblem("empty placeholder ${}", start, "write ${input.<name>}, or '$${' for a literal")
+        )
+    return TemplateError(
+        TemplateProblem(
+            f"malformed placeholder {excerpt}",
+            start,
+            "write ${source.key.0.key}, optionally with ':-default'; keys hold no spaces, quotes, brackets or braces",
+        )
+    )
 
 
 def _excerpt(text: str, start: int) -> str:

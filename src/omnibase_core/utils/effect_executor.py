@@ -58,7 +58,9 @@ def resolve_io_config(
     Raises ModelOnexError: VALIDATION_ERROR for templates that do not fit their place and for missing values,
     SECURITY_VIOLATION for values that would leave it (dot segments, hosts that are not allowed).
     """
-    return cast("ResolvedIOContext", compile_io(io_config, _raise).resolve(_scope(context, environ))[0])  # the union's base
+    return cast(
+        "ResolvedIOContext", compile_io(io_config, _raise).resolve(_scope(context, environ))[0]
+    )  # the union's base
 
 
 def _raise(breach: Breach) -> None:
@@ -71,9 +73,9 @@ def _scope(context: Context, environ: Mapping[str, str] | None) -> Scope:
     scope = Scope(context.get("input", {}), dict(cast("Mapping[str, Mapping[str, object]]", context.get("output", {}))))
     if environ is not None:
         scope.env = scope.secrets = environ
-    if "env" in context:
+    if context.get("env") is not None:
         scope.env = cast("Mapping[str, str]", context["env"])  # texts by the function's contract
-    if "secrets" in context:
+    if context.get("secrets") is not None:
         scope.secrets = cast("Mapping[str, str]", context["secrets"])  # texts by the function's contract
     scope.meta = context.get("meta", {})
     return scope

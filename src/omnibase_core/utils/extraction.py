@@ -6,7 +6,7 @@ and without importing it. The RFC's test suite runs over both ways.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import JsonValue
 
@@ -15,6 +15,7 @@ from omnibase_core.enums.enum_effect_policy import EnumExtractionEngine
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectResponseExtract
 from omnibase_core.models.model_effect_output import ExtractedValue
+from omnibase_core.utils.templates import is_index
 
 if TYPE_CHECKING:
     from omnibase_core.protocols.protocol_effect_handler import EffectResponse
@@ -33,10 +34,11 @@ ResponseFinder = Callable[["EffectResponse"], JsonValue | Missing]
 
 # Names as RFC 9535 writes them in shorthand, quoted names without escapes, and indexes.
 _SIMPLE_STEP = re.compile(
-    r"\s*(?:\.([A-Za-z_\u0080-\ud7ff\ue000-\U0010ffff][\w\u0080-\ud7ff\ue000-\U0010ffff]*)"
-    r"|\[\s*(?:'([^'\\\x00-\x1f]*)'|\"([^\"\\\x00-\x1f]*)\"|(0|-?[1-9][0-9]{0,14}))\s*\])"
+    r"[ \t\n\r]*(?:\.([A-Za-z_\u0080-\ud7ff\ue000-\U0010ffff][A-Za-z0-9_\u0080-\ud7ff\ue000-\U0010ffff]*)"
+    r"|\[[ \t\n\r]*(?:'([^'\\\x00-\x1f\ud800-\udfff]*)'|\"([^\"\\\x00-\x1f\ud800-\udfff]*)\"|(0|-?[1-9][0-9]{0,14}))"
+    r"[ \t\n\r]*\])"
 )
-_ASCII_NAME = re.compile(r"[A-Za-z0-9_\u0080-\U0010ffff]*\Z")
+_SCALARS: Final = (str, int, float, bool, type(None))
 
 
 class PathError(Exception):
@@ -46,12 +48,12 @@ class PathError(Exception):
 def compile_path(path: str, engine: EnumExtractionEngine | str = EnumExtractionEngine.JSONPATH) -> Finder:
     """A function that finds the first match of `path` in a document, or MISSING. Raises PathError."""
     if engine == EnumExtractionEngine.DOTPATH:
-        return _walk(_dot_steps(path))
+        return _walk_dots(_dot_steps(path))
     steps = _simple_steps(path)
     return _compile_rfc9535(path) if steps is None else _walk(steps)
 
 
-def _dot_steps(path: str) -> list[str | int]:
+def _dot_steps(path: str) -> list[str]:
     if not path.startswith("$."):
         message = f"dotpath {path!r} must start with '$.'"
         raise PathError(message)
@@ -59,7 +61,25 @@ def _dot_steps(path: str) -> list[str | int]:
     if not all(steps):
         message = f"dotpath {path!r} has an empty step"
         raise PathError(message)
-    return [*steps]
+    return steps
+
+
+def _walk_dots(steps: Sequence[str]) -> Finder:
+    """Keys, and indexes where a list stands: a dotpath has no other way to write them."""
+    fixed = tuple(steps)
+
+    def walk(document: JsonValue) -> JsonValue | Missing:
+        here = document
+        for step in fixed:
+            if isinstance(here, dict) and step in here:
+                here = here[step]
+            elif isinstance(here, list) and is_index(step, len(here)):
+                here = here[int(step)]
+            else:
+                return MISSING
+        return here
+
+    return walk
 
 
 def _simple_steps(path: str) -> list[str | int] | None:
@@ -72,8 +92,6 @@ def _simple_steps(path: str) -> list[str | int] | None:
         if match is None:
             return None
         name, single, double, index = match.groups()
-        if name is not None and not _ASCII_NAME.match(name):
-            return None
         steps.append(int(index) if index is not None else next(n for n in (name, single, double) if n is not None))
         position = match.end()
     return steps
@@ -110,17 +128,20 @@ def _compile_rfc9535(path: str) -> Finder:
 
     try:
         query = jsonpath_rfc9535.compile(path)
-    except jsonpath_rfc9535.JSONPathError as error:
+    except (jsonpath_rfc9535.JSONPathError, ValueError, RecursionError) as error:  # ValueError: an endless integer
         raise PathError(str(error).split("\n", 1)[0]) from None
 
     def find(document: JsonValue) -> JsonValue | Missing:
         if not isinstance(document, list | dict):
-            node = None if path.strip() != "$" else document
-            return MISSING if node is None else node
-        for match in query.finditer(document):
-            value: JsonValue = match.value  # type: ignore[assignment]  # the library types values as object
-            return value
-        return MISSING
+            return MISSING
+        try:
+            match = next(iter(query.finditer(document)), None)
+        except (jsonpath_rfc9535.JSONPathError, RecursionError) as error:
+            reason = f"{type(error).__name__}: the document is too deep, or the path does not fit it"
+            raise ModelOnexError(f"path {path!r}: {reason}", EnumCoreErrorCode.EXTRACTION_ERROR) from None
+        if match is None:
+            return MISSING
+        return cast("JsonValue", match.value)  # the library types values as object
 
     return find
 
@@ -141,10 +162,13 @@ def compile_extract(
     return lambda response: find_in_body(response.document)
 
 
+_KIND_NAMES: Final[dict[type[object], str]] = {dict: "object"}
+
+
 def checked_scalar(name: str, value: JsonValue | Missing, *, fail_on_empty: bool) -> ExtractedValue:
     """The value if it may be extracted; EXTRACTION_ERROR for lists, maps, and for nothing where that is forbidden."""
-    if isinstance(value, list | dict):
-        kind = "list" if isinstance(value, list) else "object"
+    if not isinstance(value, (*_SCALARS, Missing)):
+        kind = _KIND_NAMES.get(type(value), type(value).__name__)
         raise ModelOnexError(
             f"field {name!r} is of non-primitive type {kind}; only str, int, float, bool and null can be extracted "
             "(choose a deeper path; the whole document is ${output.<operation>.result})",
@@ -173,8 +197,8 @@ def engine_of(name: str) -> EnumExtractionEngine:
         ) from None
 
 
-def extract_all(response: "EffectResponse", finders: Mapping[str, ResponseFinder], *, fail_on_empty: bool) -> dict[str, ExtractedValue]:
+def extract_all(
+    response: "EffectResponse", finders: Mapping[str, ResponseFinder], *, fail_on_empty: bool
+) -> dict[str, ExtractedValue]:
     """All fields of a response, in order of declaration."""
     return {name: checked_scalar(name, find(response), fail_on_empty=fail_on_empty) for name, find in finders.items()}
-
-

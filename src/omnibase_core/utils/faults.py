@@ -79,31 +79,38 @@ def fault_of_error(error: BaseException, lists: RetryLists) -> Fault:
         phase = _AMBIGUOUS if timed_out else _REJECTED
         kind = "ETIMEDOUT" if timed_out else None
         return Fault(error.message, error.error_code, phase, kind, listed=kind in lists.errors, error=error)
-    kind, phase = _kind_of_untyped(error)
+    kind, phase, name = _kind_of_untyped(error)
     code = EnumCoreErrorCode.TIMEOUT if kind == "ETIMEDOUT" else EnumCoreErrorCode.OPERATION_FAILED
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    listed = kind is not None and kind in lists.errors
+    listed = kind in lists.errors or name in lists.errors
     return Fault(text, code, phase, kind, None, listed, None, _target_failed(phase, kind, code), error)
 
 
-def _kind_of_untyped(error: BaseException) -> tuple[str | None, EnumFaultPhase]:
-    """Kind and phase of an exception that a handler did not translate. One that is no connection fault failed, simply."""
+def _kind_of_untyped(error: BaseException) -> tuple[str | None, EnumFaultPhase, str | None]:
+    """Kind, phase and errno name of an exception that a handler did not translate.
+
+    One that is no connection fault failed, simply.
+    """
     if isinstance(error, TimeoutError):
-        return "ETIMEDOUT", _AMBIGUOUS
+        return "ETIMEDOUT", _AMBIGUOUS, None
     if isinstance(error, OSError):
-        name = errno.errorcode.get(error.errno or 0) or _NAMES_OF_CLASSES.get(type(error))
+        if any(cls.__name__ == "gaierror" for cls in type(error).__mro__):  # its number is none of errno's
+            return "ECONNREFUSED", _NOT_SENT, None
+        name = errno.errorcode.get(error.errno or 0)
+        if name is None:
+            name = next((name for cls, name in _NAMES_OF_CLASSES if isinstance(error, cls)), None)
         if name is not None:
-            return _KINDS_BY_NAME.get(name, (name, _AMBIGUOUS))
-        return None, _AMBIGUOUS
-    return None, _REJECTED
+            return *_KINDS_BY_NAME.get(name, (name, _AMBIGUOUS)), name
+        return None, _AMBIGUOUS, None
+    return None, _REJECTED, None
 
 
-_NAMES_OF_CLASSES: Final[dict[type[BaseException], str]] = {
-    ConnectionRefusedError: "ECONNREFUSED",
-    ConnectionResetError: "ECONNRESET",
-    ConnectionAbortedError: "ECONNABORTED",
-    BrokenPipeError: "EPIPE",
-}
+_NAMES_OF_CLASSES: Final[tuple[tuple[type[OSError], str], ...]] = (
+    (ConnectionRefusedError, "ECONNREFUSED"),
+    (ConnectionResetError, "ECONNRESET"),
+    (ConnectionAbortedError, "ECONNABORTED"),
+    (BrokenPipeError, "EPIPE"),
+)
 
 
 def _target_failed(phase: EnumFaultPhase, kind: str | None, code: EnumCoreErrorCode) -> bool | None:
@@ -115,7 +122,9 @@ def _target_failed(phase: EnumFaultPhase, kind: str | None, code: EnumCoreErrorC
     return False
 
 
-def fault_of_status(status: int, success_codes: Collection[int], lists: RetryLists, retry_after_s: float | None) -> Fault:
+def fault_of_status(
+    status: int, success_codes: Collection[int], lists: RetryLists, retry_after_s: float | None
+) -> Fault:
     """What a status outside the success codes means (section 2.5)."""
     allowed = ", ".join(map(str, sorted(success_codes)))
     phase, failed = _phase_of_status(status)
@@ -170,7 +179,7 @@ def retry_after_seconds(value: str | None, now: Callable[[], datetime] = lambda:
         return float(text) if len(text) < 10 else 1e9
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):  # the parser of the library trips over some texts
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -181,11 +190,15 @@ def is_listed_anywhere(error: BaseException, lists: RetryLists) -> bool:
     """Whether the error, or one of its causes (at most 10 deep), is one that the policy repeats."""
     seen: set[int] = set()
     current: BaseException | None = error
-    while current is not None and len(seen) < _MAX_CAUSES and id(current) not in seen:
+    while current is not None and len(seen) <= _MAX_CAUSES and id(current) not in seen:
         seen.add(id(current))
         status = getattr(current, "status_code", None)
         kind = getattr(current, "error_kind", None)
-        if status in lists.status_codes or kind in lists.errors or fault_of_error(current, lists).listed:
+        if (isinstance(status, int) and status in lists.status_codes) or (
+            isinstance(kind, str) and kind in lists.errors
+        ):
+            return True
+        if fault_of_error(current, lists).listed:
             return True
         current = current.__cause__
     return False

@@ -1,15 +1,20 @@
 """`input_schema` compiled: what `operation_data` must hold, judged before any operation runs."""
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from dataclasses import is_dataclass
+from typing import TYPE_CHECKING, cast
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 from pydantic_core import to_jsonable_python
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.contracts.contract_model import Breach
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectInputSchema
+from omnibase_core.utils.templates import is_index, key_names
+
+if TYPE_CHECKING:
+    import jsonschema_rs
 
 InputCheck = Callable[[Mapping[str, object]], None]
 _SHOWN = 10
@@ -26,9 +31,8 @@ def compile_input_check(
     def check(data: Mapping[str, object]) -> None:
         missing = [name for name, path in required if not _has(data, path)]
         if missing:
-            there = ", ".join(sorted(map(str, data))[:20]) or "nothing"
             raise ModelOnexError(
-                f"input of contract {contract_name!r}: missing {', '.join(missing)}; the input has {there}",
+                f"input of contract {contract_name!r}: missing {', '.join(missing)}; the input has {key_names(data)}",
                 EnumCoreErrorCode.VALIDATION_ERROR,
                 {"missing_fields": missing},
             )
@@ -38,7 +42,9 @@ def compile_input_check(
 
 def _has(data: object, path: tuple[str, ...]) -> bool:
     for key in path:
-        if isinstance(data, list) and key.isascii() and key.isdigit() and int(key) < len(data):
+        if isinstance(data, BaseModel) or is_dataclass(data):
+            data = to_jsonable_python(data, by_alias=True, fallback=str)
+        if isinstance(data, list | tuple) and is_index(key, len(data)):
             data = data[int(key)]
         elif isinstance(data, Mapping) and key in data:
             data = data[key]
@@ -67,13 +73,16 @@ def _by_json_schema(
         return lambda _data: None
 
     def check(data: Mapping[str, object]) -> None:
-        document = cast("JsonValue", to_jsonable_python(data, fallback=str))  # JSON by definition, typed as Any
-        if validator.is_valid(document):
-            return
-        problems = [
-            f"{'.'.join(map(str, error.instance_path)) or 'the input'}: breaks {error.schema_path[-1]!r}"
-            for error in validator.iter_errors(document)
-        ]
+        try:
+            document = cast("JsonValue", to_jsonable_python(data, by_alias=True, fallback=str))  # JSON, typed as Any
+            if validator.is_valid(document):
+                return
+            problems = [_described(error) for error in validator.iter_errors(document)]
+        except (ValueError, RecursionError):  # its text may show the value
+            raise ModelOnexError(
+                f"input of contract {contract_name!r}: has no JSON form (circular, too deep, or no Unicode text)",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+            ) from None
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ModelOnexError(
             f"input of contract {contract_name!r} does not fit its schema: {'; '.join(problems[:_SHOWN])}{more}",
@@ -82,6 +91,14 @@ def _by_json_schema(
         )
 
     return check
+
+
+def _described(error: "jsonschema_rs.ValidationError") -> str:
+    """Where and which rule, never the value. Of what is missing the schema knows the name."""
+    place = ".".join(str(key)[:60] for key in error.instance_path)
+    missing = getattr(error.kind, "property", None)
+    what = f" {missing!r}" if isinstance(missing, str) else ""
+    return f"{place or 'the input'}: breaks {error.schema_path[-1]!r}{what}"
 
 
 def _no_remote_schema(uri: str) -> JsonValue:

@@ -3,20 +3,20 @@
 `compile_io` is called once, at load. What it returns is called on every attempt and builds a resolved context.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final, cast
 from urllib.parse import quote_plus
-from uuid import NAMESPACE_OID, UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 from pydantic import JsonValue
 
-from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.grammar.template_text import Hole, Template, TemplateError, parse_template
+from omnibase_core.grammar.template_text import NO_DEFAULT, Hole, Template, TemplateError, parse_template
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
+    HEADER_NAME,
     EffectIOConfig,
     ModelDbIOConfig,
     ModelFilesystemIOConfig,
@@ -41,17 +41,21 @@ from omnibase_core.utils.templates import (
     Part,
     Renderer,
     Scope,
+    body_and_kind,
+    check_unicode,
     compile_getter,
     header_value,
+    is_header_text,
     join,
     json_like,
+    json_value,
+    key_names,
     path_of,
     refuse,
     render_hole,
     scalar_text,
     single_body,
     text_of,
-    value_of,
 )
 from omnibase_core.utils.url_template import UrlPlan, compile_url
 
@@ -120,15 +124,50 @@ class _Compiler:
         if "${" in text.replace("$${", ""):
             name = path[-1]
             self.report(
-                Breach("E-LITERAL", f"{name} is literal: found a placeholder", path, found=repr(text), fix="write the value")
+                Breach(
+                    "E-LITERAL",
+                    f"{name} is literal: found a placeholder",
+                    path,
+                    found=repr(text),
+                    fix="write the value",
+                )
             )
         return text
 
     def text(self, text: str, encode: Callable[[object, Hole], str], *path: str | int) -> Part:
         return text_of(self.parse(text, *path), encode)
 
-    def mapping(self, texts: Mapping[str, str], encode: Callable[[object, Hole], str], name: str) -> dict[str, Part]:
-        return {key: self.text(text, encode, name, key) for key, text in texts.items()}
+    def header(self, text: str, *path: str | int) -> Part:
+        """A header value; what the contract itself writes is held to the same letters as what is put in."""
+        template = self.parse(text, *path)
+        for part in template:
+            if isinstance(part, str) and not is_header_text(part):
+                self.report(
+                    Breach(
+                        "E-HEADER-VALUE",
+                        "a header value holds visible ASCII, space and tab only",
+                        path,
+                        found=repr(part),
+                        fix="write it on one line (a YAML block '|' ends with a line break)",
+                    )
+                )
+        return text_of(template, header_value)
+
+    def headers(self, texts: Mapping[str, str]) -> dict[str, Part]:
+        """Header values by name; names differ in more than case."""
+        seen: set[str] = set()
+        for name in texts:
+            if name.lower() in seen:
+                self.report(
+                    Breach("E-HEADER-TWICE", f"{name} is given twice", ("headers", name), fix="keep one of them")
+                )
+            seen.add(name.lower())
+        return {name: self.header(text, "headers", name) for name, text in texts.items()}
+
+    def names(self, texts: Mapping[str, object], field_name: str) -> None:
+        """Names are the contract's own; only values take placeholders."""
+        for name in texts:
+            self.literal(name, field_name, name)
 
 
 def compile_io(
@@ -164,24 +203,24 @@ def _mapping_value(parts: Mapping[str, Part]) -> tuple[dict[str, str], Value | N
     constants, dynamic = _dynamic(parts)
     if not dynamic:
         return constants, None
-    names = tuple(parts)
+    in_order = {name: constants.get(name, "") for name in parts}
 
     def render(scope: Scope) -> dict[str, str]:
-        values = constants.copy()
+        values = in_order.copy()
         for name, part in dynamic:
             values[name] = part(scope)
-        return {name: values[name] for name in names} if len(names) > 1 else values
+        return values
 
     return constants, render
 
 
 def _builder(
-    cls: type[ModelResolvedContext], constants: dict[str, object], dynamic: Mapping[str, Value], target: str
+    cls: type[ModelResolvedContext], constants: dict[str, object], dynamic: dict[str, Value], target: str
 ) -> Resolver:
     """The resolver of a context whose fields are independent of each other."""
     ready = _ready(cls, constants)
     fields_set = set(constants) | set(dynamic)
-    changing = tuple(dynamic.items())
+    changing = tuple((_own_copies(ready, dynamic) | dynamic).items())
 
     def resolve(scope: Scope) -> tuple[ModelResolvedContext, str]:
         values = ready.copy()
@@ -211,7 +250,18 @@ def _defaults(cls: type[ModelResolvedContext]) -> dict[str, object]:
     }
 
 
-def _split(parts: Mapping[str, Part | None]) -> tuple[dict[str, object], dict[str, Value]]:
+def _own_copies(ready: Mapping[str, object], dynamic: Mapping[str, Value]) -> dict[str, Value]:
+    """Constant lists and maps are copied for each context: a handler that changes its own changes no other."""
+    return {
+        name: _copier(value) for name, value in ready.items() if name not in dynamic and isinstance(value, list | dict)
+    }
+
+
+def _copier(value: list[object] | dict[object, object]) -> Value:
+    return lambda _scope: value.copy()
+
+
+def _split(parts: Mapping[str, Part | Value | None]) -> tuple[dict[str, object], dict[str, Value]]:
     constants: dict[str, object] = {}
     dynamic: dict[str, Value] = {}
     for name, part in parts.items():
@@ -226,7 +276,8 @@ def _split(parts: Mapping[str, Part | None]) -> tuple[dict[str, object], dict[st
 
 
 def _http(config: ModelHttpIOConfig, compiler: _Compiler) -> tuple[Resolver, str | None]:
-    headers = compiler.mapping(config.headers, header_value, "headers")
+    headers = compiler.headers(config.headers)
+    compiler.names(config.query_params, "query_params")
     query = {name: _query_value(value, compiler, "query_params", name) for name, value in config.query_params.items()}
     start = len(compiler.holes)
     body, content_type = _http_body(config, compiler)
@@ -234,10 +285,9 @@ def _http(config: ModelHttpIOConfig, compiler: _Compiler) -> tuple[Resolver, str
     oauth2 = _http_auth(config, compiler, headers, query)
     _http_idempotency_key(config, compiler, headers)
     given = {name.lower() for name in config.headers}
-    if content_type is not None and "content-type" not in given:
-        if isinstance(content_type, str):
-            headers["Content-Type"] = content_type
-    url = _compile_url(config, compiler)
+    if isinstance(content_type, str) and "content-type" not in given:
+        headers["Content-Type"] = content_type
+    url = _compile_url(config.url_template, config.allowed_hosts, compiler, "url_template")
     constants: dict[str, object] = {
         "timeout_ms": config.timeout_ms,
         "method": config.method,
@@ -279,7 +329,7 @@ def _http_resolver(
 ) -> Resolver:
     ready = _ready(ModelResolvedHttpContext, {"url": "", **constants})
     fields_set = {"url", *constants, *dynamic}
-    changing = tuple(dynamic.items())
+    changing = tuple((_own_copies(ready, dynamic) | dynamic).items())
     render_url = url.render
 
     def resolve(scope: Scope) -> tuple[ModelResolvedContext, str]:
@@ -298,33 +348,37 @@ def _http_resolver(
     return resolve
 
 
-def _compile_url(config: ModelHttpIOConfig, compiler: _Compiler) -> UrlPlan:
-    if len(config.url_template) > MAX_URL_LENGTH:
+def _compile_url(text: str, allowed_hosts: Sequence[str], compiler: _Compiler, *path: str | int) -> UrlPlan:
+    if len(text) > MAX_URL_LENGTH:
         compiler.report(
             Breach(
                 "E-URL",
                 f"the URL is longer than {MAX_URL_LENGTH} characters",
-                ("url_template",),
-                found=f"{len(config.url_template)} characters",
+                path,
+                found=f"{len(text)} characters",
                 allowed=f"at most {MAX_URL_LENGTH} characters",
                 fix="send the data in the body",
             )
         )
         return UrlPlan(lambda _scope: ("", ""), None, host_from_data=False)
-    template = compiler.parse(config.url_template, "url_template")
+    template = compiler.parse(text, *path)
     try:
-        return compile_url(template or ("http://problem.invalid",), config.allowed_hosts if template else ())
+        return compile_url(template or ("http://problem.invalid",), allowed_hosts if template else ())
     except TemplateError as error:
-        compiler.problem(error, "url_template")
+        compiler.problem(error, *path)
         return UrlPlan(lambda _scope: ("", ""), None, host_from_data=False)
 
 
 def _query_value(value: object, compiler: _Compiler, *path: str | int) -> str | list[str] | Value:
     if isinstance(value, list):
-        parts = [_query_value(item, compiler, *path, index) for index, item in enumerate(value)]
-        if all(isinstance(part, str) for part in parts):
-            return [str(part) for part in parts]
-        return lambda scope: [part(scope) if callable(part) else part for part in parts]
+        parts = [
+            compiler.text(item, scalar_text, *path, index) if isinstance(item, str) else scalar_text(item, _CONSTANT)
+            for index, item in enumerate(value)
+        ]
+        constants = [part for part in parts if isinstance(part, str)]
+        if len(constants) == len(parts):
+            return constants
+        return lambda scope: [part if isinstance(part, str) else part(scope) for part in parts]
     if not isinstance(value, str):
         return scalar_text(value, _CONSTANT)
     template = compiler.parse(value, *path)
@@ -380,35 +434,37 @@ def _template_body(
     if text == "":
         return None, None
     template = compiler.parse(text, "body_template")
+    if not template:
+        return None, None  # a problem, which has been reported
     if len(template) == 1 and isinstance(template[0], Hole):
         if any(name.lower() == "content-type" for name in config.headers):
             return render_hole(template[0], single_body), None
         return _single_body_pair(template[0]), _BY_VALUE
-    content_type = next((value for name, value in config.headers.items() if name.lower() == "content-type"), None)
-    declared = content_type is not None and _is_json(content_type)
-    looks_like_json = content_type is None and text.lstrip()[:1] in {"{", "["} and not text.lstrip().startswith("${")
-    if not (declared or looks_like_json):
+    is_json, declared = _judge_text(text, config.headers)
+    if not is_json:
         return text_of(template, scalar_text), None
-    part = _json_or_nearly(template, compiler, "body_template", must_parse=declared)
-    return part, "application/json"
+    return _json_or_nearly(template, compiler, "body_template", must_parse=declared), "application/json"
+
+
+def _judge_text(text: str, headers: Mapping[str, str]) -> tuple[bool, bool]:
+    """(whether a text is JSON, whether its Content-Type says so). One that is known only at run time says nothing."""
+    content_type = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
+    if content_type is None or "${" in content_type:
+        return text.lstrip()[:1] in {"{", "["}, False
+    declared = _is_json(content_type)
+    return declared, declared
 
 
 def _json_or_nearly(template: Template, compiler: _Compiler, name: str, *, must_parse: bool) -> Part:
     try:
         return json_text(template)
     except TemplateError as error:
-        hard = must_parse or any(problem.code == "E-JSON-KEY" for problem in error.problems)
+        if must_parse or any(problem.code != "E-JSON" for problem in error.problems):
+            compiler.problem(error, name)
+            return ""
         for problem in error.problems:
-            compiler.report(
-                Breach(
-                    problem.code if hard else "W-JSON",
-                    problem.message,
-                    (name,),
-                    fix=problem.fix,
-                    severity="error" if hard else "warning",
-                )
-            )
-        return nearly_json_text(template)
+            compiler.report(Breach("W-JSON", problem.message, (name,), fix=problem.fix, severity="warning"))
+    return nearly_json_text(template)
 
 
 def _is_json(content_type: str) -> bool:
@@ -420,8 +476,7 @@ def _single_body_pair(hole: Hole) -> Value:
     get = compile_getter(hole)
 
     def render(scope: Scope) -> tuple[str, bool]:
-        value = get(scope)
-        return single_body(value, hole), isinstance(value, str)
+        return body_and_kind(get(scope), hole)
 
     return render
 
@@ -447,6 +502,7 @@ def _leaves(tree: JsonValue, path: KeyPath) -> list[tuple[KeyPath, str]]:
 
 
 def _form_body(form: Mapping[str, object], compiler: _Compiler) -> Part:
+    compiler.names(form, "body_form")
     pieces: list[Part] = []
     for name, value in form.items():
         for index, item in enumerate(value if isinstance(value, list) else [value]):
@@ -478,16 +534,20 @@ def _http_auth(
     name = auth.name if isinstance(auth, ModelHttpApiKeyAuth) else "Authorization"
     taken = query if isinstance(auth, ModelHttpApiKeyAuth) and auth.location == "query" else headers
     if any(name.lower() == other.lower() for other in taken):
-        compiler.report(Breach("E-AUTH-TWICE", f"{name} is given by auth and by hand", ("auth",), fix="keep one of them"))
+        compiler.report(
+            Breach("E-AUTH-TWICE", f"{name} is given by auth and by hand", ("auth",), fix="keep one of them")
+        )
     if isinstance(auth, ModelHttpBasicAuth):
         headers[name] = _basic(auth, compiler)
     elif isinstance(auth, ModelHttpBearerAuth):
-        headers[name] = join(["Bearer ", compiler.text(auth.token, header_value, "auth", "token")])
+        headers[name] = join(["Bearer ", compiler.header(auth.token, "auth", "token")])
     elif isinstance(auth, ModelHttpApiKeyAuth):
         if auth.location == "query":
+            compiler.names({name: None}, "auth")
             query[name] = compiler.text(auth.value, scalar_text, "auth", "value")
         else:
-            headers[name] = compiler.text(auth.value, header_value, "auth", "value")
+            _check_header_name(name, compiler, "auth", "name")
+            headers[name] = compiler.header(auth.value, "auth", "value")
     else:
         return _oauth2(auth, config.timeout_ms, compiler)
     return None
@@ -496,8 +556,10 @@ def _http_auth(
 def _basic(auth: ModelHttpBasicAuth, compiler: _Compiler) -> Part:
     from base64 import b64encode
 
-    username = compiler.text(auth.username, scalar_text, "auth", "username")
-    password = compiler.text(auth.password, scalar_text, "auth", "password")
+    username = compiler.text(auth.username, _user_name, "auth", "username")
+    password = compiler.text(auth.password, _credential, "auth", "password")
+    if ":" in "".join(part for part in compiler.parse(auth.username) if isinstance(part, str)):
+        compiler.report(Breach("E-AUTH-USERNAME", "a user name of HTTP Basic holds no ':'", ("auth", "username")))
     pair = join([username, ":", password])
 
     def encode(text: str) -> str:
@@ -509,9 +571,30 @@ def _basic(auth: ModelHttpBasicAuth, compiler: _Compiler) -> Part:
     return lambda scope: encode(render(scope))
 
 
+def _credential(value: object, hole: Hole) -> str:
+    """Part of an HTTP Basic pair: no control characters (RFC 7617, 2)."""
+    text = scalar_text(value, hole)
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+        raise refuse(hole, "HTTP Basic takes no control characters")
+    return text
+
+
+def _user_name(value: object, hole: Hole) -> str:
+    """The user name, which ends at the first ':' of the pair."""
+    text = _credential(value, hole)
+    if ":" in text:
+        raise refuse(hole, "a user name of HTTP Basic holds no ':'")
+    return text
+
+
+def _check_header_name(name: str, compiler: _Compiler, *path: str | int) -> None:
+    if not HEADER_NAME.fullmatch(name):
+        compiler.report(Breach("E-HEADER-NAME", f"header name {name!r} is not a token", path, found=repr(name)))
+
+
 def _oauth2(auth: ModelHttpOAuth2Auth, timeout_ms: int, compiler: _Compiler) -> Value:
-    parts = {
-        "token_url": compiler.text(auth.token_url, scalar_text, "auth", "token_url"),
+    parts: dict[str, Part | None] = {
+        "token_url": _token_url(auth.token_url, compiler),
         "client_id": compiler.text(auth.client_id, scalar_text, "auth", "client_id"),
         "client_secret": compiler.text(auth.client_secret, scalar_text, "auth", "client_secret"),
         "scope": None if auth.scope is None else compiler.text(auth.scope, scalar_text, "auth", "scope"),
@@ -519,11 +602,18 @@ def _oauth2(auth: ModelHttpOAuth2Auth, timeout_ms: int, compiler: _Compiler) -> 
     for path, hole in compiler.holes:
         if path == ("auth", "token_url") and hole.source not in {"env", "secret"}:
             compiler.report(
-                Breach("E-HOST-FROM-DATA", f"token_url takes env and secret only, found {hole.text}", ("auth", "token_url"))
+                Breach(
+                    "E-HOST-FROM-DATA", f"token_url takes env and secret only, found {hole.text}", ("auth", "token_url")
+                )
             )
-    constants, dynamic = _split({k: v for k, v in parts.items()})
+    constants, dynamic = _split(parts)
     resolve = _builder(ModelResolvedOAuth2, {**constants, "timeout_ms": timeout_ms}, dynamic, "")
     return lambda scope: resolve(scope)[0]
+
+
+def _token_url(text: str, compiler: _Compiler) -> Part:
+    url = _compile_url(text, [], compiler, "auth", "token_url")
+    return lambda scope: url.render(scope)[0]
 
 
 def _http_idempotency_key(config: ModelHttpIOConfig, compiler: _Compiler, headers: dict[str, Part]) -> None:
@@ -531,19 +621,25 @@ def _http_idempotency_key(config: ModelHttpIOConfig, compiler: _Compiler, header
     if key is None:
         return
     if any(name.lower() == key.header.lower() for name in headers):
-        compiler.report(Breach("E-HEADER-TWICE", f"{key.header} is given twice", ("idempotency_key",), fix="keep one of them"))
+        compiler.report(
+            Breach("E-HEADER-TWICE", f"{key.header} is given twice", ("idempotency_key",), fix="keep one of them")
+        )
+    _check_header_name(key.header, compiler, "idempotency_key", "header")
     if key.value == "auto":
         headers[key.header] = _auto_key(compiler.operation_name)
     else:
-        headers[key.header] = compiler.text(key.value, header_value, "idempotency_key", "value")
+        headers[key.header] = compiler.header(key.value, "idempotency_key", "value")
 
 
 def _auto_key(operation_name: str) -> Renderer:
-    """The same on all attempts of an operation: UUIDv5 of the operation id and the operation's name."""
+    """The same on all attempts of an operation: UUIDv5 of the operation id and the operation's name.
+
+    Without an operation id (a config resolved by itself) each resolution is a call of its own.
+    """
 
     def render(scope: Scope) -> str:
         operation_id = scope.meta.get("operation_id")
-        return str(uuid5(operation_id if isinstance(operation_id, UUID) else NAMESPACE_OID, operation_name))
+        return str(uuid5(operation_id, operation_name) if isinstance(operation_id, UUID) else uuid4())
 
     return render
 
@@ -569,7 +665,9 @@ def _db(config: ModelDbIOConfig, compiler: _Compiler) -> tuple[Resolver, str]:
     if not any(callable(getter) for getter in getters):
         return _builder(ModelResolvedDbContext, {**constants, "params": getters}, {}, target), target
     fixed = tuple(getter if callable(getter) else _constant(getter) for getter in getters)
-    return _builder(ModelResolvedDbContext, constants, {"params": lambda scope: [get(scope) for get in fixed]}, target), target
+    return _builder(
+        ModelResolvedDbContext, constants, {"params": lambda scope: [get(scope) for get in fixed]}, target
+    ), target
 
 
 def _constant(value: object) -> Value:
@@ -582,18 +680,18 @@ def _tree_value(tree: JsonValue, compiler: _Compiler, path: KeyPath) -> JsonValu
         template = compiler.parse(tree, *path)
         if len(template) == 1 and isinstance(template[0], Hole):
             return _typed_hole(template[0])
-        constant, value = value_of(template)
-        return value if constant or callable(value) else None  # type: ignore[return-value]  # a constant template is a str
+        return text_of(template, scalar_text)
     if isinstance(tree, list):
         parts = [_tree_value(child, compiler, (*path, index)) for index, child in enumerate(tree)]
         if any(callable(part) for part in parts):
             return lambda scope: [part(scope) if callable(part) else part for part in parts]
-        return tree
+        return cast("JsonValue", parts)  # none is a closure
     if isinstance(tree, dict):
+        compiler.names(tree, str(path[0]))
         pairs = {key: _tree_value(child, compiler, (*path, key)) for key, child in tree.items()}
         if any(callable(part) for part in pairs.values()):
             return lambda scope: {key: part(scope) if callable(part) else part for key, part in pairs.items()}
-        return tree
+        return cast("JsonValue", pairs)  # none is a closure
     return tree
 
 
@@ -605,7 +703,16 @@ def _typed_hole(hole: Hole) -> Value:
 
     def typed(scope: Scope) -> object:
         value = get(scope)
-        return value if type(value) in _JSON_SCALARS else json_like(value, hole)
+        if type(value) is str:
+            if not value.isascii():
+                check_unicode(value, hole)
+            return value
+        if type(value) in _JSON_SCALARS:
+            return value
+        value = json_like(value, hole)
+        if isinstance(value, str | list | dict):
+            json_value(value, hole)  # what has no JSON text is refused here, not by the driver
+        return value
 
     return typed
 
@@ -613,9 +720,9 @@ def _typed_hole(hole: Hole) -> Value:
 def _kafka(config: ModelKafkaIOConfig, compiler: _Compiler) -> tuple[Resolver, str]:
     compiler.literal(config.connection_name, "connection_name")
     target = f"kafka:{config.connection_name}"
-    parts: dict[str, Part | None] = {"payload": _payload(config.payload_template, compiler), "partition_key": None}
+    parts: dict[str, Part | Value | None] = {"payload": _payload(config, compiler), "partition_key": None}
     if config.partition_key_template is not None:
-        parts["partition_key"] = compiler.text(config.partition_key_template, scalar_text, "partition_key_template")
+        parts["partition_key"] = _partition_key(compiler.parse(config.partition_key_template, "partition_key_template"))
     constants, dynamic = _split(parts)
     constants |= {
         "timeout_ms": config.timeout_ms,
@@ -624,19 +731,33 @@ def _kafka(config: ModelKafkaIOConfig, compiler: _Compiler) -> tuple[Resolver, s
         "acks": config.acks,
         "compression": config.compression,
     }
-    constants["headers"], render_headers = _mapping_value(compiler.mapping(config.headers, header_value, "headers"))
+    constants["headers"], render_headers = _mapping_value(compiler.headers(config.headers))
     if render_headers is not None:
         dynamic["headers"] = render_headers
     return _builder(ModelResolvedKafkaContext, constants, dynamic, target), target
 
 
-def _payload(text: str, compiler: _Compiler) -> Part:
-    template = compiler.parse(text, "payload_template")
+def _partition_key(template: Template) -> Part | Value:
+    """A placeholder that stands alone and is null gives no key, rather than one key for all."""
+    if len(template) != 1 or isinstance(template[0], str):
+        return text_of(template, scalar_text)
+    hole = template[0]
+    get = compile_getter(hole)
+
+    def render(scope: Scope) -> str | None:
+        value = get(scope)
+        return None if value is None else scalar_text(value, hole)
+
+    return render
+
+
+def _payload(config: ModelKafkaIOConfig, compiler: _Compiler) -> Part:
+    template = compiler.parse(config.payload_template, "payload_template")
     if len(template) == 1 and isinstance(template[0], Hole):
         return render_hole(template[0], single_body)
-    stripped = text.lstrip()
-    if stripped[:1] in {"{", "["}:
-        return _json_or_nearly(template, compiler, "payload_template", must_parse=False)
+    is_json, declared = _judge_text(config.payload_template, config.headers)
+    if is_json and template:
+        return _json_or_nearly(template, compiler, "payload_template", must_parse=declared)
     return text_of(template, scalar_text)
 
 
@@ -647,7 +768,9 @@ def _filesystem(config: ModelFilesystemIOConfig, compiler: _Compiler) -> tuple[R
         "content": None,
     }
     if config.destination_path_template is not None:
-        parts["destination_path"] = path_of(compiler.parse(config.destination_path_template, "destination_path_template"))
+        parts["destination_path"] = path_of(
+            compiler.parse(config.destination_path_template, "destination_path_template")
+        )
     if config.operation == "write":
         if config.content_template is None:
             compiler.parse("${input.content}", "content_template")
@@ -667,21 +790,24 @@ def _content_text(config: ModelFilesystemIOConfig, text: str, compiler: _Compile
     template = compiler.parse(text, "content_template")
     if len(template) == 1 and isinstance(template[0], Hole):
         return render_hole(template[0], single_body)
-    if config.file_path_template.endswith(".json"):
+    if template and config.file_path_template.lower().endswith(".json"):
         return _json_or_nearly(template, compiler, "content_template", must_parse=False)
+    if config.file_path_template.endswith("}") and text.lstrip()[:1] in {"{", "["}:
+        try:
+            return json_text(template)  # the name is known only at run time, but the text is JSON
+        except TemplateError:
+            pass
     return text_of(template, scalar_text)
 
 
-_INPUT_CONTENT: Final = Hole("input", ("content",), parse_template("${input.content}")[0].default, "${input.content}", 0)  # type: ignore[union-attr]  # a text that is one hole parses to one hole
+_INPUT_CONTENT: Final = Hole("input", ("content",), NO_DEFAULT, "${input.content}", 0)
 
 
 def _content(scope: Scope) -> str:
     if "content" not in scope.input:
         raise refuse(
             _INPUT_CONTENT,
-            "a write without content_template writes input.content, which is missing",
-            EnumCoreErrorCode.VALIDATION_ERROR,
+            "a write without content_template writes 'content' of input, which is missing; "
+            f"keys there: {key_names(scope.input)}",
         )
     return single_body(scope.input["content"], _INPUT_CONTENT)
-
-

@@ -7,9 +7,10 @@ from json.encoder import encode_basestring
 from pydantic import JsonValue
 
 from omnibase_core.grammar.template_text import Hole, Template, TemplateError, TemplateProblem, parse_template
-from omnibase_core.utils.templates import Part, json_string_inside, json_value, join, render_hole, scalar_text
+from omnibase_core.utils.templates import Part, join, json_string_inside, json_value, render_hole, scalar_text
 
 _QUOTE = re.compile(r'\\.|"', re.DOTALL)
+_OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
 _MARK = "\ue000\ue001\ue000"
 """Stands for a placeholder inside a string while the structure is judged; a private-use text that nobody writes."""
 
@@ -34,7 +35,10 @@ def json_text(template: Template) -> Part:
 
 
 def nearly_json_text(template: Template) -> Part:
-    """A text that looks like JSON but does not parse: still escaped inside quotes, plain outside."""
+    """A text that looks like JSON but does not parse: still escaped inside quotes, plain outside.
+
+    Raises TemplateError for a placeholder behind a backslash, where nothing can be escaped.
+    """
     return join(_by_quotes(template, bare_is_json=False)[0])
 
 
@@ -53,6 +57,7 @@ def _write_tree(tree: JsonValue, parts: list[Part], problems: list[TemplateProbl
         except TemplateError as error:
             problems += error.problems
             return
+        problems += _surrogates(tree)
         parts += leaf_parts(template)
     elif isinstance(tree, list):
         parts.append("[")
@@ -63,6 +68,7 @@ def _write_tree(tree: JsonValue, parts: list[Part], problems: list[TemplateProbl
     elif isinstance(tree, dict):
         parts.append("{")
         for index, (key, child) in enumerate(tree.items()):
+            problems += _surrogates(key)
             if "${" in key.replace("$${", ""):
                 problems.append(_key_problem(key))
             parts.append((", " if index else "") + encode_basestring(key.replace("$${", "${")) + ": ")
@@ -72,7 +78,16 @@ def _write_tree(tree: JsonValue, parts: list[Part], problems: list[TemplateProbl
         try:
             parts.append(json.dumps(tree, allow_nan=False))
         except ValueError:
-            problems.append(TemplateProblem(f"{tree!r} has no JSON form", code="E-JSON"))
+            shown = f"{tree!r}" if isinstance(tree, float) else f"the {type(tree).__name__}"
+            problems.append(TemplateProblem(f"{shown} has no JSON form", code="E-JSON"))
+
+
+def _surrogates(text: str) -> list[TemplateProblem]:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return [TemplateProblem(f"{text!r} holds a lone surrogate, which UTF-8 cannot carry", code="E-JSON")]
+    return []
 
 
 def leaf_parts(template: Template) -> list[Part]:
@@ -98,11 +113,21 @@ def _by_quotes(template: Template, *, bare_is_json: bool) -> tuple[list[Part], s
             parts.append(part)
             sample.append(part)
         elif inside:
+            before = parts[-1]  # the opening quote at least
+            if isinstance(before, str) and _OPEN_ESCAPE.search(before):
+                raise TemplateError(
+                    TemplateProblem(
+                        f"a backslash stands before {part.text} and would escape what is put in",
+                        part.offset,
+                        "write two backslashes for a literal one",
+                        "E-JSON-ESCAPE",
+                    )
+                )
             parts.append(render_hole(part, json_string_inside))
             sample.append(_MARK)
         else:
             parts.append(render_hole(part, json_value if bare_is_json else scalar_text))
-            sample.append("null")
+            sample.append(f'"{_MARK}"')  # a string, so that a placeholder as a key is found out
     return parts, "".join(sample)
 
 

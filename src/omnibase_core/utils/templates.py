@@ -7,13 +7,14 @@ cannot be made safe there. Substituted values are never scanned again, because o
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from json.encoder import encode_basestring
+from math import isfinite
 from operator import attrgetter
 from typing import Final, cast
 
-from pydantic import JsonValue
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic import BaseModel, JsonValue, SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
@@ -38,6 +39,7 @@ Encoder = Callable[[object, Hole], str]
 Renderer = Callable[[Scope], str]
 Part = str | Renderer
 
+_JSON_TYPES: Final = (str, int, float, list, dict, type(None))
 _ROOT_ATTRIBUTE: Final = {
     "input": "input",
     "output": "output",
@@ -59,54 +61,69 @@ def refuse(hole: Hole, why: str, code: EnumCoreErrorCode = EnumCoreErrorCode.VAL
 
 def compile_getter(hole: Hole) -> Getter:
     """A function that reads the hole's value; a missing one raises VALIDATION_ERROR with the keys that exist there."""
-    root = attrgetter(_ROOT_ATTRIBUTE[hole.source])
     path = hole.path
     default = hole.default
-    if len(path) == 1:
-        key = path[0]
-
-        def get_one(scope: Scope) -> object:
-            here = root(scope)
-            try:
-                value = here[key]
-            except (KeyError, TypeError, IndexError):
-                value = _step(here, key, hole, 0) if default is NO_DEFAULT or isinstance(here, list) else None
-            return default if value is None and default is not NO_DEFAULT else value
-
-        return get_one
+    if len(path) == 1 and hole.source == "input" and default is NO_DEFAULT:
+        return _input_getter(path[0], hole)
+    root = attrgetter(_ROOT_ATTRIBUTE[hole.source])
 
     def get(scope: Scope) -> object:
         value = root(scope)
         for depth, key in enumerate(path):
             try:
                 value = value[key]
-            except (KeyError, TypeError, IndexError):
-                if default is not NO_DEFAULT and not isinstance(value, Sequence):
-                    return default
+            except (LookupError, TypeError, ValueError):  # ValueError: a name that no environment can hold
                 value = _step(value, key, hole, depth)
+                if value is None and default is not NO_DEFAULT:
+                    break
         return default if value is None and default is not NO_DEFAULT else value
 
     return get
 
 
+def _input_getter(key: str, hole: Hole) -> Getter:
+    """The commonest placeholder, `${input.name}`, in the fewest steps."""
+
+    def get(scope: Scope) -> object:
+        try:
+            return scope.input[key]
+        except (LookupError, TypeError, ValueError):
+            return _step(scope.input, key, hole, 0)
+
+    return get
+
+
 def _step(here: object, key: str, hole: Hole, depth: int) -> object:
-    """A step that was not a plain key: a list index, or what is missing."""
-    is_list = isinstance(here, Sequence) and not isinstance(here, str | bytes)
-    if is_list and key.isascii() and key.isdigit() and int(key) < len(cast("Sequence[object]", here)):
-        return cast("Sequence[object]", here)[int(key)]  # isinstance above; mypy does not follow the flag
+    """A step that was not a plain key: a list index, a field of an object from Python, or what is missing."""
+    if isinstance(here, BaseModel) or is_dataclass(here):
+        here = json_like(here, hole)
+        if isinstance(here, dict) and key in here:
+            return here[key]
+    items = here if isinstance(here, Sequence) and not isinstance(here, str | bytes | bytearray) else None
+    if items is not None and is_index(key, len(items)):
+        return items[int(key)]
     if hole.default is not NO_DEFAULT:
         return None
     place = ".".join((hole.source, *hole.path[:depth]))
     if isinstance(here, Mapping):
-        if hole.source in {"env", "secret"}:
-            there = ""  # the names of an environment are nobody's business
-        else:
-            there = f"; keys there: {', '.join(sorted(map(str, here))[:20]) or 'none'}"
-    elif is_list:
-        there = f"; it is a list of {len(cast('Sequence[object]', here))}"
+        there = "" if hole.source in {"env", "secret"} else f"; keys there: {key_names(here)}"  # else nobody's business
+    elif items is not None:
+        there = f"; it is a list of {len(items)}"
     else:
         there = f"; it is {type(here).__name__}"
     raise refuse(hole, f"{key!r} is missing in {place}{there}")
+
+
+def is_index(key: str, length: int) -> bool:
+    """Whether a path segment is an index into a list of that length."""
+    return key.isascii() and key.isdigit() and len(key) < 19 and int(key) < length
+
+
+def key_names(here: Mapping[str, object]) -> str:
+    """Up to twenty keys for a message, in order; long ones are cut, and control characters are written as escapes."""
+    names = sorted(str(key)[:60] for key in here)
+    shown = [name if name.isprintable() else ascii(name) for name in names[:20]]
+    return ", ".join(shown + (["..."] if len(names) > len(shown) else [])) or "none"
 
 
 # --- encoders ------------------------------------------------------------------------------------------------------
@@ -114,20 +131,23 @@ def _step(here: object, key: str, hole: Hole, depth: int) -> object:
 
 def json_like(value: object, hole: Hole) -> JsonValue:
     """The value as JSON knows it: UUIDs, datetimes, decimals, enums and the like become text."""
+    if isinstance(value, SecretStr | SecretBytes):
+        raise refuse(hole, f"a {type(value).__name__} has asterisks for a JSON form; use ${{secret.NAME}} for secrets")
     try:
-        return cast("JsonValue", to_jsonable_python(value))  # its result is JSON by definition, its type says Any
-    except (PydanticSerializationError, ValueError) as error:
-        raise refuse(hole, f"a value of type {type(value).__name__} has no JSON form") from error
+        form = to_jsonable_python(value, by_alias=True)
+    except (ValueError, RecursionError):  # PydanticSerializationError is a ValueError; its text may show the value
+        raise refuse(hole, f"a value of type {type(value).__name__} has no JSON form") from None
+    return cast("JsonValue", form)  # JSON by definition, its type says Any
 
 
 def scalar_text(value: object, hole: Hole) -> str:
     """A scalar the way JSON writes it, a string as it is; lists, maps, NaN and lone surrogates are refused."""
     if type(value) is str:
         if not value.isascii():
-            _check_unicode(value, hole)
+            check_unicode(value, hole)
         return value
-    if type(value) is int:
-        return _digits(value, hole)
+    if type(value) is int or type(value) is float:
+        return json_value(value, hole)
     if isinstance(value, list | dict | tuple | set | Mapping):
         raise refuse(hole, f"found {type(value).__name__}, but inside a text only a scalar can stand")
     if not isinstance(value, str | int | float | None):
@@ -136,7 +156,7 @@ def scalar_text(value: object, hole: Hole) -> str:
             raise refuse(hole, f"found {type(value).__name__}, but inside a text only a scalar can stand")
     if isinstance(value, str):
         text = str.__str__(value)
-        _check_unicode(text, hole)
+        check_unicode(text, hole)
         return text
     return json_value(value, hole)
 
@@ -144,15 +164,16 @@ def scalar_text(value: object, hole: Hole) -> str:
 def _digits(value: int, hole: Hole) -> str:
     try:
         return str(value)
-    except ValueError as error:  # more digits than the interpreter is willing to write
-        raise refuse(hole, "the integer has too many digits to be written as text") from error
+    except ValueError:  # more digits than the interpreter is willing to write
+        raise refuse(hole, "the integer has too many digits to be written as text") from None
 
 
-def _check_unicode(text: str, hole: Hole) -> None:
+def check_unicode(text: str, hole: Hole) -> None:
+    """Refuse a lone surrogate. The codec's error is dropped, because it holds the whole text."""
     try:
         text.encode()
-    except UnicodeEncodeError as error:
-        raise refuse(hole, "the text holds a lone surrogate, which UTF-8 cannot carry") from error
+    except UnicodeEncodeError:
+        raise refuse(hole, "the text holds a lone surrogate, which UTF-8 cannot carry") from None
 
 
 def json_string_inside(value: object, hole: Hole) -> str:
@@ -160,11 +181,14 @@ def json_string_inside(value: object, hole: Hole) -> str:
     return encode_basestring(scalar_text(value, hole))[1:-1]
 
 
+_encode_json = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+
 def json_value(value: object, hole: Hole) -> str:
     """Any value as JSON text; NaN and infinities are refused (RFC 8259, 6)."""
     if type(value) is str:
         if not value.isascii():
-            _check_unicode(value, hole)
+            check_unicode(value, hole)
         return encode_basestring(value)
     if value is True:
         return "true"
@@ -174,28 +198,44 @@ def json_value(value: object, hole: Hole) -> str:
         return "null"
     if type(value) is int:
         return _digits(value, hole)
+    if type(value) is float and isfinite(value):
+        return repr(value)
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        text = _encode_json(value)
     except TypeError:
         text = json_value(json_like(value, hole), hole)
-    except (ValueError, RecursionError) as error:
-        raise refuse(hole, "NaN, Infinity and circular values have no JSON form") from error
+    except (ValueError, RecursionError):
+        raise refuse(hole, "NaN, Infinity, circular and very deep values have no JSON form") from None
     if not text.isascii():
-        _check_unicode(text, hole)
+        check_unicode(text, hole)
     return text
 
 
 def single_body(value: object, hole: Hole) -> str:
     """A body that is exactly one placeholder: a string as it is, anything else as JSON."""
-    return scalar_text(value, hole) if isinstance(value, str) else json_value(value, hole)
+    return body_and_kind(value, hole)[0]
+
+
+def body_and_kind(value: object, hole: Hole) -> tuple[str, bool]:
+    """(text of a body that is one placeholder, whether it is a string; a UUID, a date and the like are strings)."""
+    if not isinstance(value, _JSON_TYPES):
+        value = json_like(value, hole)
+    if isinstance(value, str):
+        return scalar_text(value, hole), True
+    return json_value(value, hole), False
 
 
 def header_value(value: object, hole: Hole) -> str:
     """Visible ASCII, space and tab (RFC 9110, 5.5, without the obsolete bytes)."""
     text = scalar_text(value, hole)
-    if not (text.isascii() and text.replace("\t", " ").isprintable()):
+    if not is_header_text(text):
         raise refuse(hole, "a header value holds visible ASCII, space and tab only (no CR, LF, NUL)")
     return text
+
+
+def is_header_text(text: str) -> bool:
+    """Whether a text holds visible ASCII, space and tab only."""
+    return text.isascii() and text.replace("\t", " ").isprintable()
 
 
 def path_piece(value: object, hole: Hole) -> str:
@@ -213,9 +253,13 @@ def path_piece(value: object, hole: Hole) -> str:
 def whole_path(value: object, hole: Hole) -> str:
     """A file path that is one placeholder: it may be absolute, and must lie under a root when it runs."""
     text = scalar_text(value, hole)
-    if "\0" in text or ".." in text.replace("\\", "/").split("/") or not text:
+    if "\0" in text or ".." in text or not text:
         raise refuse(hole, "a file path may not be empty nor contain '..' or NUL", EnumCoreErrorCode.SECURITY_VIOLATION)
     return text
+
+
+_PLAIN_KEPT: Final = frozenset({scalar_text, json_string_inside, header_value, path_piece})
+"""Encoders that leave letters and digits of ASCII as they are."""
 
 
 # --- composition ---------------------------------------------------------------------------------------------------
@@ -224,17 +268,35 @@ def whole_path(value: object, hole: Hole) -> str:
 def render_hole(hole: Hole, encode: Encoder) -> Renderer:
     """The closure of one placeholder."""
     get = compile_getter(hole)
+    if encode in _PLAIN_KEPT:
+
+        def render(scope: Scope) -> str:
+            value = get(scope)
+            if type(value) is str and value.isascii() and value.isalnum():
+                return value
+            return encode(value, hole)
+
+        return render
     return lambda scope: encode(get(scope), hole)
 
 
 def join(parts: Sequence[Part]) -> Part:
     """A constant when all parts are constants, else a closure that joins them."""
+    if len(parts) == 1:
+        return parts[0]
     merged: list[Part] = []
+    constant: list[str] = []
     for part in parts:
-        if isinstance(part, str) and merged and isinstance(merged[-1], str):
-            merged[-1] += part
-        elif part != "":
-            merged.append(part)
+        if isinstance(part, str):
+            constant.append(part)
+            continue
+        if constant:
+            merged.append("".join(constant))
+            constant.clear()
+        merged.append(part)
+    if constant or not merged:
+        merged.append("".join(constant))
+    merged = [part for part in merged if part != ""]
     if not merged:
         return ""
     if len(merged) == 1:
@@ -252,14 +314,6 @@ def text_of(template: Template, encode: Encoder) -> Part:
     return join([part if isinstance(part, str) else render_hole(part, encode) for part in template])
 
 
-def value_of(template: Template) -> tuple[bool, object]:
-    """(is constant, the constant text or a getter): a template that is one placeholder keeps the value's type."""
-    if len(template) == 1 and isinstance(template[0], Hole):
-        return False, compile_getter(template[0])
-    text = text_of(template, scalar_text)
-    return isinstance(text, str), text
-
-
 def path_of(template: Template) -> Part:
     """A file path. Values are judged piece by piece, and the whole once more: two harmless dots make a harmful pair."""
     if len(template) == 1 and isinstance(template[0], Hole):
@@ -270,11 +324,14 @@ def path_of(template: Template) -> Part:
     render = text
     dots = sum(part.count("..") for part in template if isinstance(part, str))
     first = next(part for part in template if not isinstance(part, str))
+    absolute = isinstance(template[0], str) and template[0].startswith("/")
 
     def checked(scope: Scope) -> str:
         path = render(scope)
         if path.count("..") != dots:
             raise refuse(first, "the values put together make '..'", EnumCoreErrorCode.SECURITY_VIOLATION)
+        if path.startswith("/") and not absolute:
+            raise refuse(first, "an empty value makes the path absolute", EnumCoreErrorCode.SECURITY_VIOLATION)
         return path
 
     return checked

@@ -12,13 +12,13 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.grammar.template_text import Hole, Template, TemplateError, TemplateProblem
 from omnibase_core.utils.host_rules import host_allowed
-from omnibase_core.utils.templates import Part, Renderer, Scope, compile_getter, join, refuse, render_hole, scalar_text
+from omnibase_core.utils.templates import Part, Scope, compile_getter, join, refuse, render_hole, scalar_text
 
-_FROM_DATA: Final = frozenset({"input", "output", "item"})
+_FROM_OPERATOR: Final = frozenset({"env", "secret"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _KEPT_IN_PATH: Final = "/%:@!$&'()*+,;=-._~"
 _KEPT_IN_QUERY: Final = _KEPT_IN_PATH + "?[]"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
@@ -38,17 +38,27 @@ class UrlPlan:
 
 
 @lru_cache(maxsize=1024)
-def _parse_base(text: str) -> tuple[str, str, str, int]:
-    """(prefix without trailing slash, scheme, host, port) of an absolute URL without query; ValueError otherwise."""
+def _parse_base(text: str, *, whole: bool) -> tuple[str, str, str, int]:
+    """(prefix, scheme, host, port) of an absolute URL; ValueError otherwise. Only a `whole` URL may have a query."""
     if _CONTROL.search(text) or " " in text or "\\" in text:
         raise ValueError
     split = urlsplit(text)
     scheme = split.scheme.lower()
-    if scheme not in _DEFAULT_PORTS or "@" in split.netloc or "?" in text or "#" in text:
+    if scheme not in _DEFAULT_PORTS or "@" in split.netloc or "#" in text or ("?" in text and not whole):
         raise ValueError
     host, port = _parse_authority(scheme, split.netloc)
-    prefix = f"{scheme}://{_authority(host, port, scheme)}{quote(split.path.rstrip('/'), safe=_KEPT_IN_PATH)}"
-    return prefix, scheme, host, port
+    query = "?" + _constant(split.query, _KEPT_IN_QUERY) if split.query else ""
+    return (
+        f"{scheme}://{_authority(host, port, scheme)}{_constant(split.path, _KEPT_IN_PATH)}{query}",
+        scheme,
+        host,
+        port,
+    )
+
+
+def _constant(text: str, kept: str) -> str:
+    """A piece as the contract writes it, encoded where it is not; a '%' that begins no escape is one itself."""
+    return quote(_LONE_PERCENT.sub("%25", text), safe=kept)
 
 
 def _parse_authority(scheme: str, authority: str) -> tuple[str, int]:
@@ -74,6 +84,11 @@ def compile_url(template: Template, allowed_hosts: Sequence[str]) -> UrlPlan:
     if not template:
         raise TemplateError(TemplateProblem("the URL is empty", code="E-URL", fix="write https://host/path"))
     patterns = tuple(allowed_hosts)
+    if any(isinstance(part, str) and _CONTROL.search(part) for part in template):
+        problem = TemplateProblem(
+            "the URL holds a control character", code="E-URL", fix="write it on one line, without '|'"
+        )
+        raise TemplateError(problem)
     if isinstance(template[0], Hole):
         return _with_base(template[0], template[1:], patterns)
     match = re.match(r"(?i)(https?)://", template[0])
@@ -133,7 +148,7 @@ def _with_constant_host(scheme: str, authority: str, tail: Part, patterns: tuple
 
 
 def _check_data_host(holes: Sequence[Hole], patterns: tuple[str, ...]) -> bool:
-    from_data = [hole for hole in holes if hole.source in _FROM_DATA]
+    from_data = [hole for hole in holes if hole.source not in _FROM_OPERATOR]
     if from_data and not patterns:
         raise TemplateError(
             TemplateProblem(
@@ -197,13 +212,17 @@ def _with_base(base: Hole, rest: Template, patterns: tuple[str, ...]) -> UrlPlan
     from_data = _check_data_host([base], patterns)
     get = compile_getter(base)
     tail = _compile_tail(rest)
+    whole = not rest
+    a_path_follows = not whole and isinstance(rest[0], str) and rest[0].startswith("/")
 
     def render(scope: Scope) -> Resolved:
         try:
-            prefix, scheme, host, port = _parse_base(scalar_text(get(scope), base))
+            prefix, scheme, host, port = _parse_base(scalar_text(get(scope), base), whole=whole)
         except ValueError:
             raise refuse(base, "the value is no base URL (http:// or https://, host, no userinfo, no query)") from None
         _check_host(base, scheme, host, port, patterns)
+        if a_path_follows:
+            prefix = prefix.rstrip("/")
         return prefix + (tail if isinstance(tail, str) else tail(scope)), _origin(scheme, host, port)
 
     return UrlPlan(render, None, from_data)
@@ -219,7 +238,8 @@ def _compile_tail(parts: Template) -> Part:
     in_path = True
     for part in parts:
         if not in_path:
-            out.append(quote(part, safe=_KEPT_IN_QUERY + "#") if isinstance(part, str) else render_hole(part, _component))
+            text = _constant(part, _KEPT_IN_QUERY + "#") if isinstance(part, str) else render_hole(part, _component)
+            out.append(text)
             continue
         if isinstance(part, Hole):
             segment.append(part)
@@ -232,7 +252,7 @@ def _compile_tail(parts: Template) -> Part:
             out += [_compile_segment(segment), "/"]
             segment = [piece]
         if end:
-            out += [_compile_segment(segment), quote(after, safe=_KEPT_IN_QUERY + "#")]
+            out += [_compile_segment(segment), _constant(after, _KEPT_IN_QUERY + "#")]
             segment = []
             in_path = False
     out.append(_compile_segment(segment))
@@ -240,28 +260,13 @@ def _compile_tail(parts: Template) -> Part:
 
 
 def _compile_segment(segment: Sequence[str | Hole]) -> Part:
-    pieces: list[Part] = []
-    holes: list[Hole] = []
-    for part in segment:
-        if isinstance(part, Hole):
-            holes.append(part)
-            pieces.append(render_hole(part, _path_component))
-        else:
-            pieces.append(quote(part, safe=_KEPT_IN_PATH))
-    whole = join(pieces)
-    if isinstance(whole, str) or len(pieces) == 1 == len(holes):
-        return whole
-    return _checked_segment(whole, holes[0])
-
-
-def _checked_segment(render: Renderer, hole: Hole) -> Renderer:
-    def checked(scope: Scope) -> str:
-        text = render(scope)
-        if text in {".", ".."}:
-            raise refuse(hole, "the values put together make a dot segment", EnumCoreErrorCode.SECURITY_VIOLATION)
-        return text
-
-    return checked
+    """One path segment. No value in it is empty, '.' or '..', so that nothing can add up to a dot segment."""
+    return join(
+        [
+            render_hole(part, _path_component) if isinstance(part, Hole) else _constant(part, _KEPT_IN_PATH)
+            for part in segment
+        ]
+    )
 
 
 def _component(value: object, hole: Hole) -> str:
@@ -282,5 +287,3 @@ def _path_component(value: object, hole: Hole) -> str:
 
 def _dots(text: str) -> EnumCoreErrorCode:
     return EnumCoreErrorCode.SECURITY_VIOLATION if text else EnumCoreErrorCode.VALIDATION_ERROR
-
-
