@@ -44,7 +44,11 @@ class ModelPolicy(FrozenModel):
 
 
 class ModelRetryBudget(FrozenModel):
-    """Token bucket that all retries against one target share, so that retries cannot become the storm (section 2.5)."""
+    """Token bucket that all retries against one target share, so that retries cannot become the storm (section 2.5).
+
+    capacity: tokens at the start and at most. retry_cost: tokens that a retry costs. timeout_retry_cost: the same after
+    an attempt that timed out. success_gain: tokens that a success gives back.
+    """
 
     capacity: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 500
     retry_cost: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 5
@@ -55,8 +59,9 @@ class ModelRetryBudget(FrozenModel):
 class ModelSettings(FrozenModel):
     """Everything that an installation decides.
 
-    data_dir: where ONEX keeps what is its own, among it the SQLite file of the connections `default` and `embedded`.
-    secrets_dir: one file per secret, the way Docker and Kubernetes mount them.
+    connections: by name; names are lower case in variables. policy: what contracts may reach. retry_budget: of every
+    target. data_dir: where ONEX keeps what is its own, among it the SQLite file of the connections `default` and
+    `embedded`. secrets_dir: one file per secret, the way Docker and Kubernetes mount them.
     secrets: values given by the host program; asked before the files, which are asked before the environment.
     """
 

@@ -13,7 +13,11 @@ CONTRACT_KINDS: Final = ("effect_subcontract", "compute_subcontract", "reducer_s
 
 
 class ModelContractFile(ContractModel):
-    """A contract file: one node's contract, and optionally how the file as a whole is called."""
+    """A contract file: one node's contract, and optionally how the file as a whole is called.
+
+    name: what tools call the file. description: for the reader. version: of the file, apart from the contract's own.
+    effect_subcontract: the contract.
+    """
 
     name: Annotated[StrictText, Field(min_length=1, max_length=100)] | None = None
     description: Annotated[StrictText, Field(max_length=1_000)] | None = None

@@ -57,7 +57,10 @@ def _body_is_there(config: "ModelHttpIOConfig") -> Iterator[Breach]:
 
 
 class ModelHttpBasicAuth(ContractModel):
-    """HTTP Basic (RFC 7617)."""
+    """HTTP Basic (RFC 7617).
+
+    type: names the kind. username, password: texts, best with `${secret.X}`.
+    """
 
     type: Literal["basic"]
     username: _Nonempty
@@ -65,14 +68,21 @@ class ModelHttpBasicAuth(ContractModel):
 
 
 class ModelHttpBearerAuth(ContractModel):
-    """A bearer token (RFC 6750) in the `Authorization` header."""
+    """A bearer token (RFC 6750) in the `Authorization` header.
+
+    type: names the kind. token: a text, best with `${secret.X}`.
+    """
 
     type: Literal["bearer"]
     token: _Nonempty
 
 
 class ModelHttpApiKeyAuth(ContractModel):
-    """A key in a header or a query parameter; `name` is literal."""
+    """A key in a header or a query parameter.
+
+    type: names the kind. value: a text, best with `${secret.X}`. name: of the header or parameter; literal.
+    location: where it goes.
+    """
 
     type: Literal["api_key"]
     value: _Nonempty
@@ -81,7 +91,11 @@ class ModelHttpApiKeyAuth(ContractModel):
 
 
 class ModelHttpOAuth2Auth(ContractModel):
-    """OAuth 2 client credentials (RFC 6749, 4.4); tokens are cached until they expire."""
+    """OAuth 2 client credentials (RFC 6749, 4.4); tokens are cached until they expire.
+
+    type: names the kind. token_url: where the token is fetched. client_id, client_secret: texts, best with
+    `${secret.X}`. scope: asked for, when given.
+    """
 
     type: Literal["oauth2"]
     token_url: _Nonempty
@@ -93,8 +107,8 @@ class ModelHttpOAuth2Auth(ContractModel):
 class ModelHttpIdempotencyKey(ContractModel):
     """A header that is the same on all attempts of an operation, by which the target recognises a repetition.
 
-    `value: auto` derives it from operation id and operation name (UUIDv5), so that a call repeated by the program with
-    the same `operation_id` is recognised as well.
+    header: its name. value: a text; `auto` derives it from operation id and operation name (UUIDv5), so that a call
+    repeated by the program with the same `operation_id` is recognised as well.
     """
 
     header: _Nonempty = "Idempotency-Key"
@@ -108,9 +122,19 @@ def _key_from_text(value: object) -> object:
 class ModelHttpIOConfig(ContractModel):
     """One HTTP request.
 
-    A body is one of `body_template` (a text), `body_json` (a tree), `body_form` (percent-encoded pairs) or `body_file`
-    (a path under the roots, streamed). `allowed_hosts` is needed as soon as the host comes from `input` or `output`.
-    `verify_ssl: false` is heeded only where the operator's policy lists the host.
+    A body is one of the four `body_` fields; POST, PUT and PATCH need one.
+
+    handler_type: names the kind. url_template: absolute; each placeholder in the path is one encoded segment.
+    method: in upper case. headers: names are literal. body_template: a text; an empty one says "no body on purpose".
+    body_json: a tree, sent as JSON. body_form: pairs, percent-encoded. body_file: a path under the roots, streamed.
+    query_params: appended to the query of the URL; a list repeats its name. timeout_ms: limit of one attempt.
+    connect_timeout_ms: limit of making the connection, within `timeout_ms`. follow_redirects: false makes a redirect an
+    answer like any other. verify_ssl: false is heeded only where the operator's policy lists the host.
+    allowed_hosts: `host`, `*.suffix`, either with `:port`; needed as soon as the host comes from `input` or `output`,
+    and applied to redirects. auth: how the request is authorised. response_format: what the document is; auto goes by
+    the Content-Type. max_response_bytes: cap of the decoded body; the operator's policy may be lower.
+    idempotency_key: a header that is the same on all attempts, and makes the call count as idempotent; a text is its
+    value.
     """
 
     handler_type: Literal[EnumEffectHandlerType.HTTP] = EnumEffectHandlerType.HTTP
@@ -191,10 +215,10 @@ def _params_match(config: "ModelDbIOConfig") -> Iterator[Breach]:
 class ModelDbIOConfig(ContractModel):
     """One SQL statement.
 
-    operation: any case, stored in lower case. query_template: SQL with `$1..$n`; no `${...}` of any kind.
-    query_params: exactly n values, bound by the driver; a list or a map is bound as JSON.
-    connection_name: literal. fetch_size: rows per round trip, null leaves it to the driver. read_only: enforced by the
-    database (a read-only transaction), not only promised.
+    handler_type: names the kind. operation: any case, stored in lower case. query_template: SQL with `$1..$n`; no
+    `${...}` of any kind. query_params: exactly n values, bound by the driver; a list or a map is bound as JSON.
+    connection_name: of the settings; literal. timeout_ms: limit of one attempt. fetch_size: rows per round trip, null
+    leaves it to the driver. read_only: enforced by the database (a read-only transaction), not only promised.
     """
 
     handler_type: Literal[EnumEffectHandlerType.DB] = EnumEffectHandlerType.DB
@@ -219,9 +243,13 @@ def _acks_as_text(value: object) -> object:
 
 
 class ModelKafkaIOConfig(ContractModel):
-    """One message. `topic` and `connection_name` are literal; `timeout_ms` is the delivery timeout.
+    """One message.
 
-    The producer is idempotent when `acks` is `all`. `acks: "0"` never learns an offset and may lose the message unseen.
+    handler_type: names the kind. topic: literal. payload_template: the value; an empty text is an empty value.
+    partition_key_template: the key; without one the client chooses the partition. headers: names are literal.
+    timeout_ms: the delivery timeout. acks: who must have it; the producer is idempotent with `all`, and with "0" it
+    never learns an offset and may lose the message unseen. compression: of the batch. connection_name: of the
+    settings; literal.
     """
 
     handler_type: Literal[EnumEffectHandlerType.KAFKA] = EnumEffectHandlerType.KAFKA
@@ -295,8 +323,12 @@ def _only_write_is_written(config: "ModelFilesystemIOConfig") -> Iterator[Breach
 class ModelFilesystemIOConfig(ContractModel):
     """One file operation. Paths must lie under the roots of the operator's policy when it runs.
 
-    content_template: what a write writes; when absent it is `${input.content}`. atomic: unset means true for write and
-    move and false else. mode: permission bits as a quoted octal text such as '0644'.
+    handler_type: names the kind. file_path_template: the file; relative to the first root. operation: what is done.
+    destination_path_template: where a move or a copy goes. content_template: what a write writes; when absent it is
+    `${input.content}`. timeout_ms: limit of one attempt. atomic: unset means true for write and move and false else.
+    create_dirs: make missing directories of the target. encoding: of the text that is read or written.
+    mode: permission bits as a quoted octal text such as '0644'. overwrite: false refuses a target that is there.
+    missing_ok: a delete of what is not there succeeds.
     """
 
     handler_type: Literal[EnumEffectHandlerType.FILESYSTEM] = EnumEffectHandlerType.FILESYSTEM

@@ -38,7 +38,16 @@ class ModelEffectRetryPolicy(ContractModel):
     """When and how an attempt is repeated; defaults and bounds are those of section 2.5.
 
     A policy of an operation overrides the inherited one field by field: a field that is not set is inherited.
-    `budget: false` takes no part in the budget that all retries against one target share. Delays are milliseconds; the cap applies before jitter, so proportional jitter may exceed it by `jitter_factor`.
+
+    enabled: false makes one attempt. max_retries: attempts after the first one. backoff_strategy: with base b, the n-th
+    delay is b (fixed), b times n (linear) or b times 2 to the power n-1 (exponential). base_delay_ms: b.
+    max_delay_ms: cap of a delay before jitter, so that proportional jitter may exceed it by `jitter_factor`; when it is
+    not set, it rises to the base. jitter_factor: how far proportional jitter goes, as a share of the delay.
+    jitter: proportional spreads around the delay, full between 0 and the delay, equal over its upper half, decorrelated
+    between the base and three times the delay before. retryable_status_codes: HTTP statuses that may be repeated.
+    retryable_errors: fault kinds that may be repeated. respect_retry_after: a longer wait that the other side asks for
+    is kept; a shorter one changes nothing. budget: false takes no part in the budget that all retries against one
+    target share.
     """
 
     enabled: StrictFlag = True

@@ -47,7 +47,11 @@ _Name = Annotated[StrictText, Field(min_length=1, max_length=100)]
 
 
 class ModelEffectResponseExtract(ContractModel):
-    """Where an extracted field comes from, when not from the body; a `path` into headers is a header's name."""
+    """Where an extracted field comes from, when not from the body.
+
+    from: which part of the answer. path: into the body as in `extract_fields`, into headers a header's name; a status
+    needs none.
+    """
 
     origin: Annotated[StrictText, Field(alias="from", pattern="^(status|headers|body)$")]
     path: StrictText | None = None
@@ -86,6 +90,7 @@ class ModelEffectResponseHandling(ContractModel):
     success_codes: judged for handlers that give a status; another success status is a failure all the same.
     extract_fields: name -> path into the document (first match), or `{from: status|headers|body, path: ...}`; only
     scalars can be extracted. fail_on_empty: a path without a match fails the operation (after its effect).
+    extraction_engine: how paths are read: RFC 9535, or plain `$.key.key`.
     """
 
     success_codes: list[Annotated[int, Field(strict=True, ge=100, le=599)]] = [200, 201, 202, 204]
@@ -97,7 +102,12 @@ class ModelEffectResponseHandling(ContractModel):
 
 
 class ModelEffectCircuitBreaker(ContractModel):
-    """The breaker of an operation (section 2.6). `timeout_ms` is how long it stays open before it lets probes through."""
+    """The breaker of an operation (section 2.6).
+
+    enabled: false lets everything pass. failure_threshold: failures that open it. success_threshold: successful probes
+    that close it. timeout_ms: how long it stays open before it lets probes through. half_open_requests: probes that may
+    be out at once.
+    """
 
     enabled: StrictFlag = False
     failure_threshold: Annotated[int, Field(strict=True, ge=1, le=100)] = 5
@@ -107,7 +117,12 @@ class ModelEffectCircuitBreaker(ContractModel):
 
 
 class ModelEffectTransactionConfig(ContractModel):
-    """One transaction around all operations, which must be `db` on one connection (section 2.8)."""
+    """One transaction around all operations, which must be `db` on one connection (section 2.8).
+
+    enabled: whether there is one. isolation_level: what BEGIN asks for; a stronger one satisfies it.
+    rollback_on_error: false commits what was done without the failed operation. timeout_ms: from BEGIN to COMMIT, with
+    all repetitions of the whole.
+    """
 
     enabled: StrictFlag = False
     isolation_level: EnumIsolationLevel = EnumIsolationLevel.READ_COMMITTED
@@ -120,7 +135,11 @@ ModelEffectTransaction = ModelEffectTransactionConfig
 
 
 class ModelEffectObservability(ContractModel):
-    """What is written down about a call: metadata only, unless bodies are switched on; secrets never."""
+    """What is written down about a call: metadata only; secrets never.
+
+    log_request: reserved, nothing reads it yet. log_response: reserved, nothing reads it yet. emit_metrics: false keeps
+    the contract out of the metrics. trace_propagation: reserved, nothing reads it yet.
+    """
 
     log_request: StrictFlag = True
     log_response: StrictFlag = False
@@ -129,7 +148,12 @@ class ModelEffectObservability(ContractModel):
 
 
 class ModelEffectContractMetadata(ContractModel):
-    """About the contract itself. `contract_hash` is SHA-256 over the canonical JSON (RFC 8785) of the rest, in hex."""
+    """About the contract itself; nothing of it changes what runs.
+
+    contract_id: of your own registry. revision: counts up with every change. created_at, updated_at, author, tags: for
+    the reader and for tools. contract_hash: SHA-256 over the canonical JSON (RFC 8785) of the contract without its
+    metadata, in hex; computed when absent, and a warning when it differs.
+    """
 
     contract_id: UUID | None = None
     revision: Annotated[int, Field(strict=True, ge=1)] = 1
@@ -194,6 +218,10 @@ def _raw_is_declared(operation: "ModelEffectOperation") -> Iterator[Breach]:
 
 class ModelEffectOperation(ContractModel):
     """One operation of a contract.
+
+    operation_name: unique; what `${output.X}` and `depends_on` call it. description: for the reader. io_config: what it
+    does. response_handling: when it succeeded, and what is taken out of the answer. retry_policy, circuit_breaker: its
+    own, each set field in place of the inherited one.
 
     idempotent: overrides `IDEMPOTENCY_DEFAULTS`. operation_timeout_ms: hard limit over all attempts, delays included.
     depends_on: operations that must succeed first; `${output.X...}` implies X. correlation_id: the breaker's identity,
@@ -404,7 +432,16 @@ def _future_keys(contract: "ModelEffectSubcontract") -> Iterator[Breach]:
 
 
 class ModelEffectSubcontract(ContractModel):
-    """An effect contract: what `effect_subcontract:` of a file holds."""
+    """An effect contract: what `effect_subcontract:` of a file holds.
+
+    subcontract_name: of metrics, errors and derived ids. version, description: for the reader and for tools.
+    metadata: about the contract. execution_mode: order of the operations, and whether the first failure ends the call.
+    max_concurrency: operations at once in the parallel modes. operations: what is done.
+    default_retry_policy, default_circuit_breaker: for operations that set nothing else. transaction: around all of them.
+    observability: what is counted and logged. correlation_id: kept for tools; derived from the name unless given.
+    input_schema: what the input must hold. deterministic: reserved, nothing reads it yet. future: keys that begin with
+    ONEX_ are kept, nothing reads them yet. flow_timeout_ms: hard limit of a whole call.
+    """
 
     INTERFACE_VERSION: ClassVar = ModelSemVer(1, 0, 0)
 
