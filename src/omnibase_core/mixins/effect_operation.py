@@ -41,6 +41,7 @@ _log = logging.getLogger("onex.effect")
 _SUCCEEDED: Final = EnumOperationOutcome.SUCCEEDED
 _FAILED: Final = EnumOperationOutcome.FAILED
 _UNKNOWN: Final = EnumOperationOutcome.UNKNOWN
+_SUCCESS: Final = EnumStopReason.SUCCESS
 _RESULT_FIELDS: Final = set(ModelEffectOperationResult.model_fields)
 _ATTEMPT_FIELDS: Final = set(ModelEffectAttempt.model_fields)
 
@@ -322,7 +323,7 @@ def _succeeded(
             "extracted_fields": fields,
             "error_message": None,
             "error_code": None,
-            "stop_reason": EnumStopReason.SUCCESS,
+            "stop_reason": _SUCCESS,
             "status_code": response.status_code,
             "attempts": progress.attempts,
         },

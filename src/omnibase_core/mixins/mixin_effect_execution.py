@@ -28,6 +28,7 @@ from omnibase_core.utils.templates import Scope
 
 _SKIPPED: Final = EnumOperationOutcome.SKIPPED
 _SUCCESS: Final = EnumStopReason.SUCCESS
+_COMMITTED: Final = EnumTransactionState.COMMITTED
 _OUTPUT_FIELDS: Final = set(ModelEffectOutput.model_fields)
 
 
@@ -114,7 +115,7 @@ def _state_of(finished: list[Finished | None]) -> EnumTransactionState:
             succeeded += done.result.success
     if not ran:
         return EnumTransactionState.NONE
-    return EnumTransactionState.COMMITTED if succeeded == len(finished) else EnumTransactionState.FAILED
+    return _COMMITTED if succeeded == len(finished) else EnumTransactionState.FAILED
 
 
 def _output(

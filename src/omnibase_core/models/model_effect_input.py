@@ -2,11 +2,12 @@
 
 from datetime import UTC, datetime
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from omnibase_core.enums.enum_effect_types import EnumEffectType
+from omnibase_core.models.primitives.identifiers import new_id
 from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
 
 
@@ -28,7 +29,7 @@ class ModelEffectInput(BaseModel):
 
     operation_data: dict[str, object]
     effect_type: EnumEffectType = EnumEffectType.API_CALL
-    operation_id: UUID = Field(default_factory=uuid4)
+    operation_id: UUID = Field(default_factory=new_id)
     correlation_id: UUID | None = None
     transaction_enabled: StrictFlag = True
     retry_enabled: StrictFlag = True
@@ -36,5 +37,5 @@ class ModelEffectInput(BaseModel):
     retry_delay_ms: Annotated[int, Field(strict=True, ge=0, le=60_000)] = 1_000
     circuit_breaker_enabled: StrictFlag = False
     timeout_ms: Annotated[int, Field(strict=True, ge=1, le=3_600_000)] = 30_000
-    metadata: dict[StrictText, StrictText] = {}
+    metadata: dict[StrictText, StrictText] = Field(default_factory=dict)  # cheaper than a copied default
     timestamp: datetime = Field(default_factory=_now)
