@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.mariadb",
     "tests.support.kafka",
+    "tests.support.cli",
 ]
 
 _from_workers: dict[str, str] = {}

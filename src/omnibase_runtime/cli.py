@@ -4,6 +4,7 @@ A command lives in a module of its own and is imported when it is called: `onex 
 """
 
 import importlib
+import io
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
@@ -89,7 +90,8 @@ def _set_up_logging(*, debug: bool) -> None:
 
     root = logging.getLogger()
     if not debug:
-        root.addHandler(logging.NullHandler())  # what went wrong is told once, by the command
+        if not root.handlers:
+            root.addHandler(logging.NullHandler())  # what went wrong is told once, by the command
         return
     from omnibase_core.logging.redaction import redact
 
@@ -120,8 +122,7 @@ def main() -> None:
     end = args.index("--") if "--" in args else len(args)
     if "--debug" in args[:end]:
         args = ["--debug", *(arg for arg in args[:end] if arg != "--debug"), *args[end:]]
-    if sys.stdout is None or sys.stderr is None:
-        _open_missing_streams()
+    _prepare_streams()
     status: int | str | None = 0
     try:
         command_line().main(args, prog_name="onex")
@@ -130,11 +131,14 @@ def main() -> None:
     sys.exit(_flush() or status)
 
 
-def _open_missing_streams() -> None:
-    """A program that was started with its output closed has no such stream at all."""
-    nowhere = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # for the rest of the process
-    sys.stdout = sys.stdout or nowhere
-    sys.stderr = sys.stderr or nowhere
+def _prepare_streams() -> None:
+    """A stream that was closed at the start does not exist; one with a small alphabet must not end the program."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123  # stays open to the end
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _flush() -> int:

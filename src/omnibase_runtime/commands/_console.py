@@ -107,18 +107,16 @@ def is_terminal(*, stderr: bool = False) -> bool:
 def say(text: str, *, stderr: bool = False) -> None:
     """Write a line as it is, secrets taken out."""
     stream = sys.stderr if stderr else sys.stdout
-    line = redact(text) + "\n"
     try:
-        stream.write(line)
-    except UnicodeEncodeError:
-        stream.write(line.encode(stream.encoding or "ascii", "backslashreplace").decode(stream.encoding or "ascii"))
+        stream.write(redact(text) + "\n")
     except BrokenPipeError:
         leave_quietly(stream)
 
 
 def say_json(document: "JsonValue") -> None:
     """Write one JSON document to standard output, secrets taken out."""
-    say(json.dumps(redact_value(document), indent=2, ensure_ascii=False))
+    only_ascii = (sys.stdout.encoding or "ascii").lower().replace("-", "") != "utf8"
+    say(json.dumps(redact_value(document), indent=2, ensure_ascii=only_ascii))
 
 
 def usage(message: str) -> ModelOnexError:

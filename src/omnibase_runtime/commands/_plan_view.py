@@ -152,8 +152,10 @@ def attempts_line(operation: Document) -> str:
 
 
 def has_breaker(operation: Document) -> bool:
-    """Whether the operation's breaker is switched on."""
-    return any(one["name"] == "enabled" and one["value"] is True for one in each(operation, "breaker"))
+    """Whether a breaker watches over the operation: inside a transaction none does."""
+    return not operation["in_transaction"] and any(
+        one["name"] == "enabled" and one["value"] is True for one in each(operation, "breaker")
+    )
 
 
 def settings_line(settings: "Sequence[Document]") -> str:

@@ -48,6 +48,7 @@ def _explained(contract: "ModelEffectSubcontract", compiled: "EffectPlan", index
     return {
         "name": operation.operation_name,
         "kind": operation.describe(),
+        "in_transaction": in_transaction,
         "idempotent": steps.idempotent,
         "because": _policies.idempotency_reason(operation),
         "phases": [{"phase": phase, "action": action} for phase, action in phases],

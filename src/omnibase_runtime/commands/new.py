@@ -65,9 +65,7 @@ effect_subcontract:
           row: $.rows[0].rowid
 """
 
-new = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode="rich", help="Begin a contract that works at once."
-)
+new = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich")
 
 
 @new.callback()

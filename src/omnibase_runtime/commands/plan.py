@@ -129,6 +129,7 @@ def _operation(
         "depends_on": [compiled.operations[other].name for other in steps.depends_on],
         "sends": dry.fields,
         "connection": None if used is None else used.as_json(),
+        "in_transaction": compiled.transaction is not None,
         "idempotent": steps.idempotent,
         "because": _policies.idempotency_reason(operation),
         "timeouts": [asdict(one) for one in _policies.timeouts(operation, contract)],

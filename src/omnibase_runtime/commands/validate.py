@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -74,6 +75,9 @@ def _judge(file: str) -> FileReport:
         message = error.message.removeprefix(f"{file}: ")
         return FileReport(name, "", 0, (), (Diagnostic("E-FILE", "error", message, file=name),))
     judged = judge_text(raw, name)
+    if not judged:
+        fix = f"onex new effect {Path(name).stem} writes one to begin with" if file != _inputs.STDIN else ""
+        return FileReport(name, "", 0, (), (Diagnostic("E-EMPTY", "error", "holds no contract", file=name, fix=fix),))
     return FileReport(
         name,
         raw.decode(errors="replace"),

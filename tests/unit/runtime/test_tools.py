@@ -1,0 +1,151 @@
+"""`onex graph`, `schema`, `new`, `doctor` and the overview."""
+
+import json
+import re
+import socket
+import sqlite3
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from tests.support.cli import GREETING, ORDERS, Onex
+
+
+def test_mermaid_shows_order_outputs_and_policies(onex: Onex, tmp_path: Path) -> None:
+    """A dotted arrow per operation that is read, a solid one for the rest of the order."""
+    (tmp_path / "c.yaml").write_text(ORDERS)
+
+    out = onex("graph", "c.yaml").out
+
+    assert out.startswith("flowchart TD\n")
+    assert 'op0["create<br/>http POST<br/>5 retries, 1 min"]' in out
+    assert 'op1["fetch<br/>http GET<br/>2 retries, 1 min, breaker 5"]' in out
+    assert 'op0 -. "order" .-> op1' in out
+    assert "op1 --> op2" in out
+    assert "op0 --> op1" not in out
+
+
+@pytest.mark.parametrize("name", ['a"]; click op0 href "x', "a]b{c}|d<e>", "end", "a#b&c;d", "ünïcode 名"])
+@pytest.mark.parametrize("format_", ["mermaid", "dot"])
+def test_no_name_breaks_out_of_its_label(onex: Onex, tmp_path: Path, name: str, format_: str) -> None:
+    """Every quote in the picture is ours, whatever the contract is called."""
+    (tmp_path / "c.yaml").write_text(
+        GREETING.replace("subcontract_name: greeting", f"subcontract_name: {json.dumps(name)}")
+    )
+
+    out = onex("graph", "c.yaml", "--format", format_).out
+
+    title = out.splitlines()[1]
+    label = re.search(r'"((?:[^"\\]|\\.)*)"', title)
+    assert label is not None
+    assert title.count('"') - title.count('\\"') == 2
+    if format_ == "mermaid":
+        assert not set(label[1]) & set("\"<>{}[]|&'`")
+
+
+def test_in_parallel_modes_only_dependencies_are_arrows(onex: Onex, tmp_path: Path) -> None:
+    """Nothing else orders the operations."""
+    (tmp_path / "c.yaml").write_text(GREETING.replace("input_schema", "execution_mode: parallel_abort\n  input_schema"))
+
+    assert "-->" not in onex("graph", "c.yaml").out
+
+
+def test_schema_is_a_schema_and_accepts_a_valid_contract(onex: Onex) -> None:
+    """JSON Schema 2020-12."""
+    import yaml
+
+    schema = json.loads(onex("schema", "effect").out)
+
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.Draft202012Validator(schema).validate(yaml.safe_load(GREETING))
+
+
+def test_schema_of_an_unknown_kind_is_refused(onex: Onex) -> None:
+    """With the kinds there are."""
+    ended = onex("schema", "effekt")
+
+    assert ended.status == 2
+    assert "effect" in ended.err
+    assert "defect" not in ended.err
+
+
+def test_a_new_contract_is_valid_and_runs_at_once(onex: Onex, tmp_path: Path) -> None:
+    """File and database row are there; the editor finds the schema beside the contract."""
+    made = onex("new", "effect", "hello", "--dir", "contracts")
+    valid = onex("validate", "contracts/hello.yaml")
+    ran = onex("run", "contracts/hello.yaml", "--set", "name=world")
+
+    assert (made.status, valid.status, ran.status) == (0, 0, 0), ran.err
+    assert (tmp_path / "hello-out/world.txt").read_text() == "Hello, world!\n"
+    with sqlite3.connect(tmp_path / ".onex/embedded.db") as database:
+        rows = database.execute("SELECT name, size FROM greetings").fetchall()
+    database.close()
+    assert rows == [("world", 14)]
+    first = (tmp_path / "contracts/hello.yaml").read_text().splitlines()[0]
+    assert (tmp_path / "contracts" / first.partition("$schema=")[2]).is_file()
+
+
+def test_nothing_is_overwritten(onex: Onex, tmp_path: Path) -> None:
+    """A file of that name stays as it is."""
+    (tmp_path / "hello.yaml").write_text("mine")
+
+    ended = onex("new", "effect", "hello")
+
+    assert ended.status == 2
+    assert "exists already" in ended.err
+    assert (tmp_path / "hello.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "1a", "${x}", "a" * 65])
+def test_a_name_that_is_no_name_is_refused(onex: Onex, tmp_path: Path, name: str) -> None:
+    """It becomes a file name and part of a contract."""
+    assert onex("new", "effect", name).status == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_of_a_bare_installation_is_content(onex: Onex) -> None:
+    """Nothing is configured, so nothing can be unreachable."""
+    ended = onex("doctor", "--json")
+
+    report = json.loads(ended.out)
+    assert ended.status == 0
+    assert report["healthy"]
+    assert {"installation", "extras", "system"} == {check["group"] for check in report["checks"]}
+
+
+def test_doctor_asks_every_connection(onex: Onex, tmp_path: Path) -> None:
+    """Status 4 when one does not answer; the others are told all the same, and no password is."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        (tmp_path / "onex.toml").write_text(
+            f'[connections.away]\nurl = "postgresql://me:hunter2hunter2@127.0.0.1:{port}/x"\n'
+            '[connections.here]\nurl = "sqlite:///here.db"\n'
+        )
+
+        ended = onex("doctor", "--json")
+
+    checks = {check["name"]: check for check in json.loads(ended.out)["checks"] if check["group"] == "connections"}
+    assert ended.status == 4
+    assert checks["away"]["status"] == "failed"
+    assert checks["here"]["status"] == "ok"
+    assert "hunter2" not in ended.out
+
+
+def test_the_overview_names_every_command(onex: Onex) -> None:
+    """And each of them explains itself with an example."""
+    overview = onex("--help").out
+
+    commands = ["validate", "run", "plan", "explain", "graph", "schema", "doctor", "new"]
+    assert all(command in overview for command in commands)
+    for command in [*commands, "new effect"]:
+        assert "Example" in onex(*command.split(), "--help").out, command
+
+
+def test_a_mistyped_command_gets_the_nearest(onex: Onex) -> None:
+    """Status 2, as for every mistake in what was typed."""
+    ended = onex("valdate")
+
+    assert ended.status == 2
+    assert "validate" in ended.err
