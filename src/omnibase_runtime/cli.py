@@ -4,6 +4,7 @@ A command lives in a module of its own and is imported when it is called: `onex 
 """
 
 import importlib
+import inspect
 import io
 import os
 import sys
@@ -54,10 +55,15 @@ def _load(name: str) -> "Command":
         command = get_command(found)
     else:
         single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        single.command(name, no_args_is_help=False)(found)
+        single.command(name, help=_in_paragraphs(found.__doc__ or ""))(found)
         command = get_command(single)
     command.name = name
     return command
+
+
+def _in_paragraphs(text: str) -> str:
+    """A docstring whose paragraphs the terminal breaks into lines, not the source."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 def _version(wanted: bool) -> None:
@@ -73,9 +79,11 @@ _app = typer.Typer(cls=_Commands, no_args_is_help=True, rich_markup_mode="rich",
 
 @_app.callback(epilog="Example: onex new effect hello && onex run hello.yaml --set name=world")
 def _onex(
-    debug: Annotated[bool, typer.Option("--debug", help="Show log lines, and the traceback of an error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", metavar="", help="Show log lines, and the traceback of an error.")
+    ] = False,
     _version_wanted: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Effects (HTTP, SQL, Kafka, files) declared in typed contracts: checked, planned, run and explained."""

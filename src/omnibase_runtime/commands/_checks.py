@@ -146,6 +146,9 @@ async def _connection(container: "ModelONEXContainer", loaded: LoadedSettings, n
     family = "kafka" if url.startswith("kafka:") else "db"
     known = connection(name, family, loaded)
     where = known.target
+    missing = _sqlite_file_to_be(url)
+    if missing is not None:
+        return _missing_sqlite(name, missing)
     started = time.monotonic()
     try:
         adapter = container.get_service({"kafka": "KafkaAdapter", "db": "DbAdapter"}[family])
@@ -162,3 +165,19 @@ async def _connection(container: "ModelONEXContainer", loaded: LoadedSettings, n
         wrong = error.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
         return Check("connections", name, FAILED, f"{where}: {error.message}", "correct the settings" if wrong else "")
     return Check("connections", name, OK, f"{where} answered in {milliseconds((time.monotonic() - started) * 1_000)}")
+
+
+def _sqlite_file_to_be(url: str) -> Path | None:
+    """The file of an SQLite connection that does not exist yet: asking the database would make it."""
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or path == ":memory:" or "\0" in path or Path(path).exists():
+        return None
+    return Path(path)
+
+
+def _missing_sqlite(name: str, file: Path) -> Check:
+    directory = file.absolute().parent
+    if directory.is_dir() and os.access(directory, os.W_OK | os.X_OK):
+        return Check("connections", name, OK, f"{file} is made when it is first used")
+    why = "cannot be written" if directory.is_dir() else "does not exist"
+    return Check("connections", name, FAILED, f"{file}: the directory {why}", f"make {directory} writable")

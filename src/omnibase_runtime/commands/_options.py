@@ -26,4 +26,4 @@ Config = Annotated[
         "--config", "-c", metavar="FILE", help="Settings file; default: $ONEX_CONFIG, else onex.toml if there."
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+Json = Annotated[bool, typer.Option("--json", metavar="", help="One JSON document on standard output.")]

@@ -51,7 +51,7 @@ def run(
     outcome unknown, 13 policy, 14 not found, 70 defect. In the continuing modes it is that of the first operation that
     failed.
 
-    [bold]Example[/]: onex run orders.yaml --input '{"order": {"id": 7}}' --set order.total=9.5 --json
+    [bold]Example[/]: onex run orders.yaml --input @order.json --set order.id=7
     """
     _console.mode.json = as_json
     contract, plan = _inputs.load_effect(file)

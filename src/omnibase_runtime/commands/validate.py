@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omnibase_core.utils.contract_loader import LoadedContract
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILES...", help="Contract files; - for standard input.", show_default=False)
+    list[str], typer.Argument(metavar="FILES", help="Contract files; - for standard input.", show_default=False)
 ]
 
 
@@ -39,7 +39,7 @@ class FileReport:
 def validate(
     files: Files,
     as_json: Json = False,
-    sarif: Annotated[bool, typer.Option("--sarif", help="SARIF 2.1.0 on standard output.")] = False,
+    sarif: Annotated[bool, typer.Option("--sarif", metavar="", help="SARIF 2.1.0 on standard output.")] = False,
 ) -> None:
     """Find everything that is wrong with contracts, each with file, line, column, and what to do about it.
 

@@ -149,3 +149,24 @@ def test_a_mistyped_command_gets_the_nearest(onex: Onex) -> None:
 
     assert ended.status == 2
     assert "validate" in ended.err
+
+
+def test_doctor_makes_nothing(onex: Onex, tmp_path: Path) -> None:
+    """An SQLite file that does not exist yet is not made by asking for it."""
+    (tmp_path / "onex.toml").write_text('[connections.here]\nurl = "sqlite:///here.db"\n')
+
+    ended = onex("doctor")
+
+    assert ended.status == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["onex.toml"]
+
+
+def test_doctor_tells_a_directory_that_cannot_be_used(onex: Onex, tmp_path: Path) -> None:
+    """A configured data directory that is a file is a failure."""
+    (tmp_path / "data").write_text("")
+    (tmp_path / "onex.toml").write_text('data_dir = "data"\n')
+
+    ended = onex("doctor")
+
+    assert ended.status == 4
+    assert "is no directory" in ended.out
