@@ -169,6 +169,13 @@ class Exchange:
 
     async def _send(self, route: Route) -> "tuple[ClientResponse, bytes | None]":
         """Send one request. The body is None when the response is a redirect to follow."""
+        await self._pools.enter()
+        try:
+            return await self._send_now(route)
+        finally:
+            self._pools.leave()
+
+    async def _send_now(self, route: Route) -> "tuple[ClientResponse, bytes | None]":
         stream: BodyStream | None = None
         response: ClientResponse | None = None
         dials: list[str] = []

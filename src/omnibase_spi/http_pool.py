@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.errors import EffectFault, ModelOnexError
 from omnibase_spi.http_guard import AddressGuard
 
@@ -40,16 +41,37 @@ class LoopPools:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: AddressGuard) -> None:
         self.loop = loop
+        self._room = asyncio.Semaphore(_descriptors() // 2)
         self.flights: dict[tuple[str, str, str, str | None], list[asyncio.Future[EffectFault | None]]] = {}
         self._guard = guard
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._keeper: AsyncGenerator[None, None] | None = None
 
+    async def enter(self) -> None:
+        """Wait, in order of arrival, until one more request may be under way; `leave` must follow.
+
+        At once, unless half of the descriptors that the process may open are in use. When the wait is cut off, the
+        cancellation says by its cause that nothing was sent.
+        """
+        try:
+            await self._room.acquire()
+        except asyncio.CancelledError as cancelled:
+            message = (
+                "not sent: as many requests are under way as half of the descriptors that this process may open; raise "
+                "its limit (ulimit -n), or start fewer operations at once"
+            )
+            code = EnumCoreErrorCode.RESOURCE_UNAVAILABLE
+            raise cancelled from EffectFault(message, code, phase=EnumFaultPhase.NOT_SENT, transient=True)
+
+    def leave(self) -> None:
+        """The request has ended."""
+        self._room.release()
+
     async def session(self, *, guarded: bool) -> "aiohttp.ClientSession":
         """The session of one kind, opened at the first request.
 
-        It keeps no cookies, reads no proxies from the environment, decodes no bodies, and bounds nothing: the number
-        of connections is the caller's concurrency. The resolver has no cache, so that no look-up outlives its request.
+        It keeps no cookies, reads no proxies from the environment, decodes no bodies, and bounds nothing: `enter` does.
+        The resolver has no cache, so that no look-up outlives its request.
         """
         session = self._sessions.get(guarded)
         if session is not None and not session.closed:
@@ -90,6 +112,16 @@ class LoopPools:
         self._sessions.clear()
         for session in sessions:
             _drop(session, self.loop)
+
+
+def _descriptors() -> int:
+    """How many descriptors the process may open. Where there is no such limit, many."""
+    try:
+        import resource
+    except ImportError:  # no POSIX
+        return 4096
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else max(soft, 2)
 
 
 class PoolRegistry:
