@@ -61,29 +61,52 @@ async def run_in_parallel(call: Call) -> list[Finished | None]:
     """Each as soon as what it depends on is done, at most `max_concurrency` at once; nothing outlives this call."""
     bound = call.bound
     plan = bound.plan
+    if len(bound.operations) == 1:  # nothing to overlap with
+        return await run_in_order(call)
     finished: list[Finished | None] = [None] * len(bound.operations)
     waiting = dict(enumerate(bound.operations))
     running: dict[asyncio.Task[Finished], int] = {}
+    ended = _Ended(call.loop)
     aborted = False
     try:
-        while waiting or running:
-            _start_ready(call, waiting, running, finished)
-            if not running:
-                continue
-            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+        while (waiting or running) and not aborted:
+            if waiting:
+                for task in _start_ready(call, waiting, running, finished):
+                    task.add_done_callback(ended.add)
+            for task in await ended.some() if running else ():
                 index = running.pop(task)
                 result = task.result()
                 finished[index] = result
                 if result.result.success:
-                    _publish(call, plan.operations[index].name, result)
+                    if index in plan.referenced:
+                        _publish(call, plan.operations[index].name, result)
                 else:
                     aborted = aborted or plan.mode.aborts
-            if aborted:
-                break
     finally:
         await _cancel_all(running, finished)
     return finished
+
+
+class _Ended:
+    """Tasks that have ended, in order; `asyncio.wait` would look at all that run for each one that ends."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._tasks: list[asyncio.Task[Finished]] = []
+        self._woken: asyncio.Future[None] | None = None
+
+    def add(self, task: "asyncio.Task[Finished]") -> None:
+        self._tasks.append(task)
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
+
+    async def some(self) -> "list[asyncio.Task[Finished]]":
+        """Those that have ended since the last time; waits for one where there is none."""
+        if not self._tasks:
+            self._woken = self._loop.create_future()
+            await self._woken
+        tasks, self._tasks = self._tasks, []
+        return tasks
 
 
 def _start_ready(
@@ -91,7 +114,8 @@ def _start_ready(
     waiting: dict[int, BoundOperation],
     running: dict[asyncio.Task[Finished], int],
     finished: list[Finished | None],
-) -> None:
+) -> "list[asyncio.Task[Finished]]":
+    started = []
     for index, operation in list(waiting.items()):
         depends_on = operation.plan.depends_on
         if any(finished[i] is None for i in depends_on):
@@ -100,8 +124,11 @@ def _start_ready(
             finished[index] = _skipped(operation.plan, finished)
             del waiting[index]
         elif len(running) < call.bound.plan.max_concurrency:
-            running[call.loop.create_task(run_operation(operation, call))] = index
+            task = call.loop.create_task(run_operation(operation, call))
+            running[task] = index
+            started.append(task)
             del waiting[index]
+    return started
 
 
 async def _cancel_all(running: dict[asyncio.Task[Finished], int], finished: list[Finished | None]) -> None:
