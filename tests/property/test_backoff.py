@@ -37,15 +37,19 @@ def _without_jitter(policy: ModelEffectRetryPolicy, count: int) -> int:
 
 @given(policy=_policies(), count=st.integers(1, 60))
 def test_the_formula(policy: ModelEffectRetryPolicy, count: int) -> None:
-    """fixed b, linear b*n, exponential b*2^(n-1), each under the cap."""
+    """Fixed b, linear b*n, exponential b*2^(n-1), each under the cap."""
     base = policy.base_delay_ms
-    wanted = {"fixed": base, "linear": base * count, "exponential": base * 2 ** (count - 1)}[policy.backoff_strategy.value]
+    wanted = {"fixed": base, "linear": base * count, "exponential": base * 2 ** (count - 1)}[
+        policy.backoff_strategy.value
+    ]
 
     assert _without_jitter(policy, count) == min(wanted, _cap(policy))
 
 
 @given(policy=_policies(), count=_counts, random=_random, previous=st.integers(0, 10**6))
-def test_a_delay_is_a_whole_number_within_bounds(policy: ModelEffectRetryPolicy, count: int, random: float, previous: int) -> None:
+def test_a_delay_is_a_whole_number_within_bounds(
+    policy: ModelEffectRetryPolicy, count: int, random: float, previous: int
+) -> None:
     """Never negative; above the cap by no more than the factor of proportional jitter."""
     delay = calculate_backoff(count, policy, rng=lambda: random, previous_ms=previous)
 

@@ -10,7 +10,9 @@ from pydantic import JsonValue
 from omnibase_core.utils import extraction
 from omnibase_core.utils.extraction import MISSING, PathError, compile_path
 
-_keys = st.sampled_from(["a", "b", "_c", "d1", "größe", "it's", 'q"', "\\", "a b", "", "0", "-1", "a.b", "\u2028", "\U0001f600"]) | st.text(max_size=3)
+_keys = st.sampled_from(
+    ["a", "b", "_c", "d1", "größe", "it's", 'q"', "\\", "a b", "", "0", "-1", "a.b", "\u2028", "\U0001f600"]
+) | st.text(max_size=3)
 _documents = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=4),
@@ -25,7 +27,9 @@ def _quoted(key: str, quote: str) -> str:
 
 
 _steps = st.one_of(
-    st.builds(lambda key: "." + key, st.from_regex(r"[A-Za-z_\u00e0-\u00ff][A-Za-z0-9_\u00e0-\u00ff]{0,3}", fullmatch=True)),
+    st.builds(
+        lambda key: "." + key, st.from_regex(r"[A-Za-z_\u00e0-\u00ff][A-Za-z0-9_\u00e0-\u00ff]{0,3}", fullmatch=True)
+    ),
     st.builds(lambda key, quote, a, b: f"[{a}{_quoted(key, quote)}{b}]", _keys, st.sampled_from("'\""), _space, _space),
     st.builds(lambda index, a, b: f"[{a}{index}{b}]", st.integers(-5, 5), _space, _space),
 )
@@ -35,7 +39,11 @@ _paths = st.builds(
 
 
 def _by_library(path: str, document: JsonValue) -> object:
-    match = next(iter(jsonpath_rfc9535.compile(path).finditer(document)), None) if isinstance(document, list | dict) else None
+    match = (
+        next(iter(jsonpath_rfc9535.compile(path).finditer(document)), None)
+        if isinstance(document, list | dict)
+        else None
+    )
     if match is None:
         return document if path == "$" else MISSING
     return match.value

@@ -74,7 +74,7 @@ def _body(context: object) -> str:
 
 def _content(context: object) -> str:
     assert isinstance(context, ModelResolvedFilesystemContext)
-    assert context.content is not None
+    assert isinstance(context.content, str)
     return context.content
 
 

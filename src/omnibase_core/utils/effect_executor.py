@@ -26,7 +26,7 @@ from omnibase_core.utils.io_plan import compile_io
 from omnibase_core.utils.templates import Part, Scope, render_hole, scalar_text, single_body, text_of
 
 Context = Mapping[str, Mapping[str, object]]
-"""Keys `input`, `output`, `secrets`, `env`; env and secrets that are not given are read from the process environment."""
+"""Keys `input`, `output`, `secrets`, `env`; env and secrets not given are read from the process environment."""
 
 
 def resolve_template(template: str, context: Context, *, environ: Mapping[str, str] | None = None) -> str:

@@ -32,7 +32,8 @@ from omnibase_core.utils.effect_executor import retry_lists
 from omnibase_core.utils.extraction import PathError, ResponseFinder, compile_extract
 from omnibase_core.utils.faults import RetryLists
 from omnibase_core.utils.input_check import InputCheck, compile_input_check
-from omnibase_core.utils.io_plan import IoPlan, compile_io
+from omnibase_core.utils.io_compiler import IoPlan
+from omnibase_core.utils.io_plan import compile_io
 
 Report = Callable[[Breach], None]
 P = TypeVar("P", bound=ContractModel)

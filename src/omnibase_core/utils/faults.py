@@ -171,7 +171,7 @@ def judge(fault: Fault, *, idempotent: bool, attempts_left: int) -> Verdict:
 
 
 def retry_after_seconds(value: str | None, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> float | None:
-    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3): a number, or an HTTP date; None when it is neither."""
+    """Seconds that a `Retry-After` header asks for (RFC 9110, 10.2.3), by number or date; None when it is neither."""
     if value is None:
         return None
     text = value.strip()

@@ -91,7 +91,16 @@ def test_constants_and_holes_in_order() -> None:
 
 @pytest.mark.parametrize(
     ("text", "constant"),
-    [("", ""), ("a", "a"), ("$", "$"), ("$$", "$$"), ("}", "}"), ("$${", "${"), ("$${input.a}", "${input.a}"), ("$$${", "$${")],
+    [
+        ("", ""),
+        ("a", "a"),
+        ("$", "$"),
+        ("$$", "$$"),
+        ("}", "}"),
+        ("$${", "${"),
+        ("$${input.a}", "${input.a}"),
+        ("$$${", "$${"),
+    ],
 )
 def test_what_is_no_placeholder_stays(text: str, constant: str) -> None:
     """`$${` is a literal `${`; a lone `$` or `}` is itself."""

@@ -34,7 +34,9 @@ CASES: list[tuple[type[ModelResolvedContext], dict[str, object]]] = [
 ]
 
 
-def _both(cls: type[ModelResolvedContext], given: dict[str, object]) -> tuple[ModelResolvedContext, ModelResolvedContext]:
+def _both(
+    cls: type[ModelResolvedContext], given: dict[str, object]
+) -> tuple[ModelResolvedContext, ModelResolvedContext]:
     validated = cls.model_validate(given)
     return validated, trusted(cls, dict(validated.__dict__), set(given))
 
@@ -85,7 +87,7 @@ def test_a_trusted_model_is_frozen(cls: type[ModelResolvedContext], given: dict[
     _, made = _both(cls, given)
 
     with pytest.raises(ValidationError):
-        made.timeout_ms = 7
+        made.timeout_ms = 7  # type: ignore[misc]  # that is the test
     with pytest.raises(ValidationError):
         del made.timeout_ms
 

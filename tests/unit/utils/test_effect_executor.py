@@ -6,6 +6,7 @@ from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.effect_fault import EffectFault
@@ -80,7 +81,7 @@ def test_signatures(name: str, positional: list[str]) -> None:
 )
 def test_resolve_template_gives_text(template: str, text: str) -> None:
     """Always text, encoded for no place; a list or a map is JSON where it stands alone."""
-    context = {
+    context: dict[str, dict[str, object]] = {
         "input": {
             "name": "Ann", "n": 5, "flag": True, "nothing": None, "tree": {"a": [1, "x"]}, "id": ID,
             "price": Decimal("1.50"), "text": '"quoted" ${input.n}',
@@ -93,7 +94,9 @@ def test_resolve_template_gives_text(template: str, text: str) -> None:
     assert resolve_template(template, context) == text
 
 
-@pytest.mark.parametrize("template", ["${input.a} x ${input.tree}", "${nope.a}", "${input.a", "${input.missing}", "${}"])
+@pytest.mark.parametrize(
+    "template", ["${input.a} x ${input.tree}", "${nope.a}", "${input.a", "${input.missing}", "${}"]
+)
 def test_resolve_template_refuses_cleanly(template: str) -> None:
     """A malformed template and a missing value are VALIDATION_ERROR."""
     with pytest.raises(ModelOnexError) as caught:
@@ -245,7 +248,7 @@ def test_lists_of_the_policy_count() -> None:
 def test_fields_of_a_document() -> None:
     """First matches by name, None where there is none; both engines, a plain document or a whole response."""
     fields = {"id": "$.data[0].id", "none": "$.nope"}
-    document = {"data": [{"id": 7}]}
+    document: JsonValue = {"data": [{"id": 7}]}
 
     assert extract_response_fields(document, fields) == {"id": 7, "none": None}
     assert extract_response_fields(EffectResponse(document, 200), fields) == {"id": 7, "none": None}

@@ -90,9 +90,32 @@ def test_any_document_may_come(document: JsonValue, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "a", "a.b", "$.", "$a", "$.a ", " $.a", "$\u00a0.a", "$\v.a", "$. a", "$[", "$[-0]", "$[01]", "$['a]", "$[a]", "$.a[", "$.1a", "$[9007199254740992]", "$[" + "9" * 5_000 + "]", "$[?" + "(" * 5_000 + "]", "$[?nope(@)]", "$['\n']"],
+    [
+        "",
+        "a",
+        "a.b",
+        "$.",
+        "$a",
+        "$.a ",
+        " $.a",
+        "$\u00a0.a",
+        "$\v.a",
+        "$. a",
+        "$[",
+        "$[-0]",
+        "$[01]",
+        "$['a]",
+        "$[a]",
+        "$.a[",
+        "$.1a",
+        "$[9007199254740992]",
+        "$[" + "9" * 5_000 + "]",
+        "$[?" + "(" * 5_000 + "]",
+        "$[?nope(@)]",
+        "$['\n']",
+    ],
     ids=range(22),
-)  # fmt: skip
+)
 def test_a_malformed_jsonpath_is_refused(path: str) -> None:
     """What RFC 9535 does not know is a PathError of one line."""
     with pytest.raises(PathError) as caught:
@@ -132,7 +155,10 @@ def test_dotpath(path: str, value: object) -> None:
     assert compile_path(path, EnumExtractionEngine.DOTPATH)(DOCUMENT) == value
 
 
-@pytest.mark.parametrize(("path", "said"), [("a.b", "must start with '$.'"), ("$", "must start with"), ("$.", "empty step"), ("$.a..b", "empty step")])
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("a.b", "must start with '$.'"), ("$", "must start with"), ("$.", "empty step"), ("$.a..b", "empty step")],
+)
 def test_a_malformed_dotpath_is_refused(path: str, said: str) -> None:
     """A dotpath starts with `$.` and has no empty step."""
     with pytest.raises(PathError, match=said.replace("$", r"\$").replace(".'", r"\.'")):
@@ -183,7 +209,10 @@ def test_scalars_may_be_extracted(value: str | float | None) -> None:
     assert checked_scalar("f", value, fail_on_empty=True) is value
 
 
-@pytest.mark.parametrize(("value", "kind"), [([], "list"), ([1], "list"), ({}, "object"), ((1,), "tuple"), (b"x", "bytes"), (object(), "object")])
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [([], "list"), ([1], "list"), ({}, "object"), ((1,), "tuple"), (b"x", "bytes"), (object(), "object")],
+)
 def test_nothing_else_may_be_extracted(value: object, kind: str) -> None:
     """A list, a map, or what a handler of somebody's own put there is EXTRACTION_ERROR naming field and type."""
     with pytest.raises(ModelOnexError) as caught:

@@ -89,7 +89,9 @@ def test_attempts_run_out() -> None:
         (206, Phase.DONE, False, False, Outcome.FAILED),
     ],
 )
-def test_statuses(status: int, phase: Phase, listed: bool, target_failed: bool | None, outcome_when_not_idempotent: Outcome) -> None:
+def test_statuses(
+    status: int, phase: Phase, listed: bool, target_failed: bool | None, outcome_when_not_idempotent: Outcome
+) -> None:
     """429 is rejected, other 4xx are rejected for good, 408 and 5xx ambiguous, a success outside the codes is done."""
     fault = fault_of_status(status, {200, 201}, LISTS, 3.0)
 
@@ -140,13 +142,13 @@ def test_untyped_errors(error: Exception, kind: str | None, phase: Phase, code: 
     assert fault.timed_out == (kind == "ETIMEDOUT")
 
 
-class _OwnReset(ConnectionResetError):
+class _OwnResetError(ConnectionResetError):
     pass
 
 
 def test_a_subclass_is_known_by_its_base() -> None:
     """A library's own kind of connection error counts as what it derives from."""
-    assert fault_of_error(_OwnReset(), LISTS).kind == "ECONNRESET"
+    assert fault_of_error(_OwnResetError(), LISTS).kind == "ECONNRESET"
 
 
 def test_an_errno_may_be_listed_by_its_own_name() -> None:

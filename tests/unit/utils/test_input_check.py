@@ -131,7 +131,9 @@ def _deep() -> list[object]:
     return tree
 
 
-@pytest.mark.parametrize("value", ["\ud800hidden-value", {"\ud800": 1}, _circle(), _deep(), b"\xff", 10**5_000], ids=range(6))
+@pytest.mark.parametrize(
+    "value", ["\ud800hidden-value", {"\ud800": 1}, _circle(), _deep(), b"\xff", 10**5_000], ids=range(6)
+)
 def test_json_schema_refuses_what_is_no_json(value: object) -> None:
     """What has no JSON form is VALIDATION_ERROR, and shows no value."""
     error = _refusal(_check(json_schema={"properties": {"v": {"type": "boolean"}}}), {"v": value})

@@ -68,7 +68,13 @@ def test_what_does_not_parse_is_refused(template: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ['{"${input.s}": 1}', '{"x${input.s}y": 1}', "{${input.s}: 1}", '[{"a": {${input.s}: 1}}]', '{"a": 1, ${input.s}: 2}'],
+    [
+        '{"${input.s}": 1}',
+        '{"x${input.s}y": 1}',
+        "{${input.s}: 1}",
+        '[{"a": {${input.s}: 1}}]',
+        '{"a": 1, ${input.s}: 2}',
+    ],
 )
 def test_a_placeholder_is_no_key(template: str) -> None:
     """Keys are the contract's own, quoted or bare."""
@@ -89,13 +95,19 @@ def test_no_placeholder_behind_a_backslash(template: str) -> None:
 
 def test_nearly_json_is_escaped_in_quotes_only() -> None:
     """A text that only looks like JSON is still escaped inside quotes, and plain outside."""
-    assert _text(nearly_json_text(parse_template('{ f(a: "${input.s}", b: ${input.n}) }'))) == '{ f(a: "a\\"b\\\\", b: 5) }'
+    assert (
+        _text(nearly_json_text(parse_template('{ f(a: "${input.s}", b: ${input.n}) }')))
+        == '{ f(a: "a\\"b\\\\", b: 5) }'
+    )
 
 
 @pytest.mark.parametrize(
     ("tree", "value"),
     [
-        ({"a": "${input.n}", "b": ["${input.m}", "x${input.n}", 1, None, True, 1.5]}, {"a": 5, "b": [{"k": [1, None]}, "x5", 1, None, True, 1.5]}),
+        (
+            {"a": "${input.n}", "b": ["${input.m}", "x${input.n}", 1, None, True, 1.5]},
+            {"a": 5, "b": [{"k": [1, None]}, "x5", 1, None, True, 1.5]},
+        ),
         ("${input.s}", 'a"b\\'),
         ("", ""),
         ([], []),

@@ -115,13 +115,17 @@ def test_a_path_is_keys_and_indexes(text: str, data: dict[str, object], value: o
     assert _get(text, input=data) == value
 
 
-@pytest.mark.parametrize("data", [{}, {"a": None}, {"a": {}}, {"a": {"b": None}}, {"a": 5}, {"a": "text"}, {"a": []}, {"a": Point(1, [])}])
+@pytest.mark.parametrize(
+    "data", [{}, {"a": None}, {"a": {}}, {"a": {"b": None}}, {"a": 5}, {"a": "text"}, {"a": []}, {"a": Point(1, [])}]
+)
 def test_a_default_stands_for_missing_and_null(data: dict[str, object]) -> None:
     """A default has its own type and stands for a missing or null value at any depth."""
     assert _get("${input.a.b:-5}", input=data) == 5
 
 
-@pytest.mark.parametrize(("data", "value"), [({}, 7), ({"a": None}, 7), ({"a": 0}, 0), ({"a": ""}, ""), ({"a": False}, False)])
+@pytest.mark.parametrize(
+    ("data", "value"), [({}, 7), ({"a": None}, 7), ({"a": 0}, 0), ({"a": ""}, ""), ({"a": False}, False)]
+)
 def test_a_default_does_not_replace_what_is_merely_empty(data: dict[str, object], value: object) -> None:
     """Zero, false and the empty text are values."""
     assert _get("${input.a:-7}", input=data) == value
@@ -175,7 +179,9 @@ def test_names_of_the_environment_are_not_told(text: str) -> None:
     """A missing variable or secret names itself only, neither the others nor a value."""
     import os
 
-    error = _refusal(lambda: _get(text, env={"A": "hidden-value"} if "A" in text else os.environ, secrets={"A": "hidden-value"}))
+    error = _refusal(
+        lambda: _get(text, env={"A": "hidden-value"} if "A" in text else os.environ, secrets={"A": "hidden-value"})
+    )
 
     assert "keys there" not in error.message
     assert "hidden-value" not in error.message
@@ -198,7 +204,15 @@ def test_every_source_is_read(text: str, value: object) -> None:
     """Each source reads its own part of the scope."""
     output = {"create": {"id": 7, "result": {"items": [{"x": "deep"}]}}}
 
-    found = _get(text, env={"A": "from env"}, secrets={"A": "from secrets"}, output=output, meta={"operation_id": ID}, item={"k": 1}, index=3)
+    found = _get(
+        text,
+        env={"A": "from env"},
+        secrets={"A": "from secrets"},
+        output=output,
+        meta={"operation_id": ID},
+        item={"k": 1},
+        index=3,
+    )
 
     assert found == value
 
@@ -221,7 +235,16 @@ def test_objects_from_python_become_what_json_makes_of_them(value: object, form:
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(True, "true"), (False, "false"), (None, "null"), (12, "12"), (2**200, str(2**200)), (1.5, "1.5"), (1e22, "1e+22")]
+    ("value", "text"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (None, "null"),
+        (12, "12"),
+        (2**200, str(2**200)),
+        (1.5, "1.5"),
+        (1e22, "1e+22"),
+    ],
 )
 def test_scalars_render_as_json_does(value: object, text: str) -> None:
     """An embedded scalar is written as JSON writes it."""
@@ -229,7 +252,9 @@ def test_scalars_render_as_json_does(value: object, text: str) -> None:
     assert _encoded(templates.json_value, value) == text
 
 
-@pytest.mark.parametrize("value", [[], {}, (), {1}, [1], {"a": 1}, Point(1, []), User(name="a"), MappingProxyType({})], ids=repr)
+@pytest.mark.parametrize(
+    "value", [[], {}, (), {1}, [1], {"a": 1}, Point(1, []), User(name="a"), MappingProxyType({})], ids=repr
+)
 def test_only_scalars_stand_inside_a_text(value: object) -> None:
     """A list or map inside a text is refused by its type."""
     error = _refusal(lambda: _encoded(templates.scalar_text, value))
@@ -284,7 +309,13 @@ def test_what_has_no_json_form_is_refused_cleanly(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("value", "pair"),
-    [("text", ("text", True)), (ID, (str(ID), True)), ({"a": 1}, ('{"a": 1}', False)), (5, ("5", False)), (None, ("null", False))],
+    [
+        ("text", ("text", True)),
+        (ID, (str(ID), True)),
+        ({"a": 1}, ('{"a": 1}', False)),
+        (5, ("5", False)),
+        (None, ("null", False)),
+    ],
 )
 def test_a_whole_body_says_whether_it_is_text(value: object, pair: tuple[str, bool]) -> None:
     """A string is sent as it is, all else as JSON."""
@@ -318,7 +349,12 @@ def test_a_whole_path_may_be_absolute_and_no_more(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("template", "a", "b"),
-    [("d/${input.a}${input.b}/x", ".", "."), ("d/.${input.a}/x", ".", ""), ("d/.${input.a}./x", "", ""), ("${input.a}/etc/x", "", "")],
+    [
+        ("d/${input.a}${input.b}/x", ".", "."),
+        ("d/.${input.a}/x", ".", ""),
+        ("d/.${input.a}./x", "", ""),
+        ("${input.a}/etc/x", "", ""),
+    ],
 )
 def test_pieces_that_add_up_are_refused(template: str, a: str, b: str) -> None:
     """Two harmless values may not make `..`, nor an empty one an absolute path."""
@@ -351,7 +387,13 @@ def test_constants_join_to_a_constant() -> None:
 
 @pytest.mark.parametrize(
     ("text", "made"),
-    [("${input.a}", "1"), ("x${input.a}", "x1"), ("${input.a}x", "1x"), ("${input.a}${input.a}", "11"), ("x${input.a}y${input.b}z", "x1y${input.a}z")],
+    [
+        ("${input.a}", "1"),
+        ("x${input.a}", "x1"),
+        ("${input.a}x", "1x"),
+        ("${input.a}${input.a}", "11"),
+        ("x${input.a}y${input.b}z", "x1y${input.a}z"),
+    ],
 )
 def test_substituted_values_are_never_scanned_again(text: str, made: str) -> None:
     """A value that looks like a placeholder is only a value."""
