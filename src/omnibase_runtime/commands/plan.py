@@ -1,6 +1,7 @@
 """`onex plan`: what a run would do; nothing is done."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -42,12 +43,13 @@ def plan(
 
     from omnibase_runtime.commands._dry_run import dry_operation, dry_scope
 
-    scope = dry_scope(compiled, data)
+    environ = _environment(loaded)
+    scope = dry_scope(compiled, data, environ)
     dry = [
         dry_operation(operation, contract.operations[operation.index].io_config, scope)
         for operation in compiled.operations
     ]
-    document = _document(contract, compiled, dry, loaded)
+    document = _document(contract, compiled, dry, loaded, environ)
     if as_json:
         _console.say_json(document)
     else:
@@ -56,8 +58,18 @@ def plan(
         print_plan(document)
 
 
+def _environment(loaded: "LoadedSettings") -> "Mapping[str, str]":
+    """The variables that the operator's policy lets contracts read."""
+    names = loaded.settings.policy.env_names
+    return os.environ if names is None else {name: os.environ[name] for name in names if name in os.environ}
+
+
 def _document(
-    contract: "ModelEffectSubcontract", compiled: "EffectPlan", dry: "list[DryOperation]", loaded: "LoadedSettings"
+    contract: "ModelEffectSubcontract",
+    compiled: "EffectPlan",
+    dry: "list[DryOperation]",
+    loaded: "LoadedSettings",
+    environ: "Mapping[str, str]",
 ) -> "dict[str, JsonValue]":
     """The plan as data, of which the readable form is a rendering."""
     from omnibase_runtime.commands import _reach
@@ -80,7 +92,7 @@ def _document(
         "operations": [_operation(contract, compiled, index, one, connections) for index, one in enumerate(dry)],
         "connections": [one.as_json() for one in connections],
         "hosts": list(_reach.hosts_of(compiled, urls)),
-        "env": [{"name": name, "set": name in os.environ} for name in _reach.names_read(compiled, "env")],
+        "env": [{"name": name, "set": name in environ} for name in _reach.names_read(compiled, "env")],
         "secrets": list(_reach.names_read(compiled, "secret")),
         "file_roots": list(_reach.file_roots(loaded.settings)) if touches_files else [],
     }

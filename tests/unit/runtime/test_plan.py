@@ -172,3 +172,16 @@ def test_explain_of_one_operation(onex: Onex, orders: str) -> None:
     assert "breaker key" in one.out
     assert none.status == 2
     assert "create, fetch, store, tell" in none.err
+
+
+def test_a_variable_that_the_policy_does_not_grant_counts_as_not_set(
+    onex: Onex, orders: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a run."""
+    monkeypatch.setenv("ONEX_TEST_HOST", "api.test")
+    (tmp_path / "onex.toml").write_text('[policy]\nenv_names = ["PATH"]\n')
+
+    ended = onex("plan", orders, "--set", "id=1", "--json")
+
+    assert json.loads(ended.out)["env"] == [{"name": "ONEX_TEST_HOST", "set": False}]
+    assert "api.test" not in ended.out
