@@ -98,7 +98,7 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
         "E-HEADER-VALUE": _http(_GET + "headers:\n  X-Note: |\n    two\n    lines\n"),
         "E-HEADER-TWICE": _http(_GET + "headers: {X-Note: a, x-note: b}\n"),
         "E-AUTH-TWICE": _http(_GET + "headers: {Authorization: Bearer x}\nauth: {type: bearer, token: y}\n"),
-        "E-AUTH-USERNAME": _http(_GET + "auth: {type: basic, username: 'a:b', password: '${secret.pw}'}\n"),
+        "E-AUTH-CREDENTIAL": _http(_GET + "auth: {type: basic, username: 'a:b', password: '${secret.pw}'}\n"),
         "E-URL": _http("method: GET\nurl_template: api.example.org/x\n"),
         "E-URL-USERINFO": _http("method: GET\nurl_template: https://ada:pw@api.example.org/x\n"),
         "E-HOST": _http(_GET + "allowed_hosts: ['*.example.com']\n"),

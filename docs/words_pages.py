@@ -64,9 +64,7 @@ _PHASES: Mapping[StrEnum, str] = {
 }
 _OUTCOMES: Mapping[StrEnum, str] = {
     Outcome.SUCCEEDED: "Done, and everything asked for was taken out of the answer.",
-    Outcome.FAILED: (
-        'It was never sent, or the other side refused it or failed; or it was done, and the message says so: "after the effect".'
-    ),
+    Outcome.FAILED: 'Never sent, refused, or failed over there; or done, and the message says "after the effect".',
     Outcome.UNKNOWN: "Nobody can say.",
     Outcome.SKIPPED: "Not begun, because an operation that it depends on did not succeed.",
     Outcome.COMPENSATED: "Reserved: done and taken back. Nothing gives it yet.",

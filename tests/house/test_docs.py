@@ -1,0 +1,79 @@
+"""The documentation tells the truth: generated pages are up to date, blocks do what they show, names exist."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from docs.generate import NOTE, PAGES, REFERENCE
+from tests.support.docs_pages import ROOT, PageRun, blocks_of
+
+PAGES_WRITTEN = sorted(
+    path.relative_to(ROOT).as_posix()
+    for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "requirements").glob("*.md"))
+)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)?(?:#([^)\s]+))?\)")
+_PATH = re.compile(r"`([\w./-]+\.(?:py|md|toml|yaml))`")
+
+
+def test_the_pages_are_those_that_one_expects() -> None:
+    """The list of pages was not emptied by a change of directories."""
+    assert {"README.md", "ARCHITECTURE.md", "docs/reference/effect-contract.md"} <= set(PAGES_WRITTEN)
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_a_generated_page_is_what_its_source_says(name: str) -> None:
+    """`make docs` changes nothing."""
+    assert (REFERENCE / name).read_text(encoding="utf-8") == NOTE + PAGES[name](), "run make docs, and read the change"
+
+
+def test_no_page_of_the_reference_is_left_over() -> None:
+    """Every file of the reference is generated."""
+    assert {path.name for path in REFERENCE.iterdir()} == set(PAGES)
+
+
+@pytest.mark.parametrize("name", PAGES_WRITTEN)
+def test_every_block_does_what_it_shows(name: str, tmp_path: Path) -> None:
+    """Contracts load, programs run, commands write what the page says."""
+    PageRun(ROOT / name, tmp_path).carry_out()
+
+
+@pytest.mark.parametrize("name", PAGES_WRITTEN)
+def test_every_link_leads_somewhere(name: str) -> None:
+    """Files exist, and so do headings in them."""
+    page = ROOT / name
+    for target, anchor in _LINK.findall(_prose(page)):
+        if target.startswith(("http:", "https:")):
+            continue
+        other = (page.parent / target).resolve() if target else page
+        assert other.exists(), f"{name}: {target}"
+        if anchor:
+            assert anchor in _anchors(other), f"{name}: {target}#{anchor}"
+
+
+def test_the_architecture_names_files_that_exist() -> None:
+    """A file that is moved or renamed is moved on the page as well."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    known = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if ".venv" not in path.parts]
+    for name in _PATH.findall(text):
+        assert any(path == name or path.endswith(f"/{name}") for path in known), name
+
+
+def test_the_architecture_names_the_storeys_in_their_order() -> None:
+    """The storeys of the page are those that import-linter holds."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["name"] == "the storeys of the core")
+    block = next(b for b in blocks_of(ROOT / "ARCHITECTURE.md") if "enums" in b.text)
+    shown = re.findall(r"^ {4}(\w+)", block.text, re.MULTILINE)
+    held = [word for layer in layers for word in re.findall(r"\w+", layer)]
+    assert [word for word in shown if word in held] == [word for word in held if word != "legacy"]
+
+
+def _prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
+    return {"".join(c for c in h.lower() if c.isalnum() or c in " _-").replace(" ", "-") for h in headings}
