@@ -38,6 +38,7 @@ from omnibase_spi.db.transaction import Transaction
 
 _EMBEDDED = frozenset({"default", "embedded"})
 _MAX_LOOKED_AT = 4096
+_NO_CORRELATION = UUID(int=0)
 
 _ambient: ContextVar[dict[tuple[int, str], Transaction] | None] = ContextVar("onex_db_transactions", default=None)
 """The open transactions of this context, by adapter and connection name. Never changed in place: tasks inherit it."""
@@ -75,6 +76,8 @@ class DbAdapter:
                 "Look at the handler registered for this kind."
             )
         name = resolved_context.connection_name
+        if name == "embedded":
+            name = self._canonical(name)
         try:
             retires = self._retires.get(resolved_context.query)
             if retires is None:
@@ -140,6 +143,7 @@ class DbAdapter:
     async def _transaction(
         self, name: str, isolation_level: EnumIsolationLevel | None, read_only: bool
     ) -> AsyncIterator[ProtocolDbTransaction]:
+        name = self._canonical(name)
         key = (id(self), name)
         outer = (_ambient.get() or {}).get(key)
         if outer is not None:
@@ -195,15 +199,17 @@ class DbAdapter:
         """Ask the database for an answer. Raises EffectFault, or ModelOnexError when the connection is set up
         wrongly.
         """
-        context = ModelResolvedDbContext(
-            connection_name=connection_name, operation="select", query="SELECT 1 AS answer", timeout_ms=5_000
-        )
-        lanes = self._lanes(self._pools(get_running_loop()), connection_name)
-        await _on(lanes.read, context)
+        context = ModelResolvedDbContext(connection_name=connection_name, query="SELECT 1 AS answer", timeout_ms=5_000)
+        await self.execute(context, _NO_CORRELATION)
 
     def driver_name(self, connection_name: str) -> str:
         """`postgresql`, `mysql` or `sqlite`, as OpenTelemetry names them. Raises like `execute` for an unknown name."""
-        return self._driver(connection_name).name
+        return self._driver(self._canonical(connection_name)).name
+
+    def _canonical(self, name: str) -> str:
+        """`embedded` is another name of `default` as long as neither is set up: one file must have one writer."""
+        connections = self._settings.connections
+        return "default" if name == "embedded" and not _EMBEDDED & connections.keys() else name
 
     async def aclose(self) -> None:
         """Close all idle connections of this event loop, and let go of those of others. Statements in flight finish.

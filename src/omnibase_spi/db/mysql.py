@@ -30,6 +30,7 @@ from omnibase_spi.db.driver import (
     DuplicateColumnsError,
     SizeBudget,
     UnfitValueError,
+    as_dicts,
     bind,
     column_names,
     configuration_error,
@@ -46,25 +47,36 @@ _URL_PARAMETERS = frozenset({"unix_socket", "ssl", "ssl_ca", "connect_timeout"})
 _MAX_REWRITTEN = 1024
 _IN_TRANSACTION = 1
 """SERVER_STATUS_IN_TRANS of the protocol's status flags."""
+_BINARY = 63
+"""The character set of columns that hold bytes."""
+_STRINGS = frozenset({15, *range(249, 256)})
+"""Types of the protocol that are text or bytes: VARCHAR, the BLOBs, VAR_STRING, STRING, GEOMETRY."""
 _READING = frozenset({"select", "values", "table", "show", "explain", "describe", "desc", "with"})
 _WRITING = frozenset({"insert", "update", "delete", "replace", "outfile", "dumpfile"})
 _LOST_TRANSACTION = frozenset({1020, 1205, 1213})
 """After these InnoDB may have rolled back the whole transaction, and would run what follows outside of any."""
 
 
-class _RawResult(Protocol):
-    rows: Sequence[Sequence[JsonValue]] | None
+class RawField(Protocol):
+    name: str
+    charsetnr: int
+    type_code: int
+
+
+class RawResult(Protocol):
+    fields: Sequence[RawField] | None
+    rows: Sequence[Sequence[object]] | None
     description: Sequence[Sequence[object]] | None
     affected_rows: int
     has_next: int
 
 
-class _RawCursor(Protocol):
+class RawCursor(Protocol):
     description: Sequence[Sequence[object]] | None
 
     async def execute(self, query: str) -> int: ...
 
-    async def fetchmany(self, size: int) -> Sequence[Sequence[JsonValue]]: ...
+    async def fetchmany(self, size: int) -> Sequence[Sequence[object]]: ...
 
 
 class Raw(Protocol):
@@ -74,14 +86,14 @@ class Raw(Protocol):
 
     connected: bool
     server_status: int
-    result: _RawResult | None
+    result: RawResult | None
     broken: bool
 
     def literal(self, value: object) -> str: ...
 
     def thread_id(self) -> int: ...
 
-    def cursor(self, cursor: object) -> _RawCursor: ...
+    def cursor(self, cursor: object) -> RawCursor: ...
 
     async def query(self, sql: str) -> int: ...
 
@@ -164,14 +176,16 @@ class MysqlConnection:
 
     @property
     def usable(self) -> bool:
-        return self._connected() and not self._raw.server_status & _IN_TRANSACTION
+        raw = self._raw  # whether the stream still stands, `is_alive` asks before the next statement
+        return not self._doubtful and raw.connected and not raw.server_status & _IN_TRANSACTION
 
     def _connected(self) -> bool:
         return not self._doubtful and self._raw.connected and not self._raw.broken
 
     @property
     def in_transaction(self) -> bool:
-        return bool(self._raw.server_status & _IN_TRANSACTION) and not self._transaction_lost and self._connected()
+        begun = self._raw.server_status & _IN_TRANSACTION
+        return bool(begun) and not self._transaction_lost and self._connected()
 
     def is_alive(self) -> bool:
         """A server that went away has closed the stream or made the socket readable; an idle one says nothing."""
@@ -241,12 +255,18 @@ class MysqlConnection:
         raw = self._raw
         await raw.query(sql)
         result = raw.result
-        while raw.result is not None and raw.result.has_next:  # a procedure answers with several results
+        if result is None:
+            return {"rows": [], "rowCount": 0}
+        latest: RawResult | None = result
+        while latest is not None and latest.has_next:  # a procedure answers with several results
             await raw.next_result()
-        if result is None or result.description is None:
-            return {"rows": [], "rowCount": result.affected_rows if result else 0}
-        names = column_names([str(column[0]) for column in result.description])
-        rows = rows_as_json(names, result.rows or ())
+            latest = raw.result
+        fields = result.fields
+        if result.description is None or fields is None:
+            return {"rows": [], "rowCount": result.affected_rows}
+        names = column_names([field.name for field in fields])
+        binary = [field for field in fields if field.charsetnr == _BINARY and field.type_code in _STRINGS]
+        rows = rows_as_json(names, result.rows or ()) if binary else as_dicts(names, result.rows or ())
         return {"rows": rows, "rowCount": len(rows)}
 
     async def _fetch(self, context: ModelResolvedDbContext, sql: str, batch: int) -> Document:

@@ -76,6 +76,24 @@ class _Raw(Connection):
                 raw_socket.close()
 
 
+async def _connected(connection: _Raw) -> None:
+    """Log in. asyncmy waits with `asyncio.wait_for`, which up to Python 3.11 can swallow a cancellation that comes with
+    the result; in a task of its own it is cancelled until it ends.
+    """
+    task = asyncio.ensure_future(connection.connect())
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=0.05)
+        connection.drop()
+        if not task.cancelled():
+            task.exception()  # seen
+        raise
+    task.result()
+
+
 async def open_raw(target: "MysqlTarget") -> "Raw":
     """A connection in autocommit mode."""
     connection = _Raw(
@@ -91,5 +109,5 @@ async def open_raw(target: "MysqlTarget") -> "Raw":
         conv=_CONVERSIONS,
         ssl=ssl.create_default_context(cafile=target.ssl_ca) if target.verify_tls else None,
     )
-    await connection.connect()
+    await _connected(connection)
     return cast("Raw", connection)  # its protocol gives types to what is inherited

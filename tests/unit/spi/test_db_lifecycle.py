@@ -108,17 +108,20 @@ def test_an_in_memory_database_outlives_loops() -> None:
 
 
 def test_the_embedded_database(tmp_path: Path) -> None:
-    """`default` and `embedded` are one file under the data directory, made on first use."""
+    """`default` and `embedded` are one file under the data directory, made on first use, with one writer."""
     adapter = DbAdapter(ModelSettings(data_dir=tmp_path / "deep" / "data"))
 
     async def work() -> object:
-        await adapter.execute(context("CREATE TABLE t (n integer)", connection_name="default"), CORRELATION)
+        async with adapter.transaction("default"):
+            await adapter.execute(context("CREATE TABLE t (n integer)", connection_name="default"), CORRELATION)
+            await adapter.execute(context("INSERT INTO t VALUES (1)", connection_name="embedded"), CORRELATION)
+            await adapter.ping("embedded")
         selected = context("SELECT n FROM t", operation="select", connection_name="embedded")
         document = await adapter.execute(selected, CORRELATION)
         await adapter.aclose()
-        return document["rowCount"]
+        return document["rows"]
 
-    assert asyncio.run(work()) == 0
+    assert asyncio.run(work()) == [{"n": 1}]
     assert (tmp_path / "deep" / "data" / "embedded.db").exists()
 
 
@@ -197,3 +200,37 @@ async def test_one_database_in_memory_for_one_loop_at_a_time() -> None:
     await adapter.aclose()
 
     assert "two event loops" in str(result[0])
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mysql"])
+async def test_cancelled_while_connecting(scheme: str) -> None:
+    """A server that accepts and says nothing: the cancellation passes at once, and no connection is left open."""
+    accepted = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.set()
+        while await reader.read(1024):
+            pass
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    adapter = adapter_on(f"{scheme}://u:p@127.0.0.1:{server.sockets[0].getsockname()[1]}/x")
+    task = asyncio.create_task(_answer(adapter))
+    await accepted.wait()
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    del task
+    gc.collect()
+    async with asyncio.timeout(2):
+        await ended.wait()
+    pools = adapter._current
+    assert pools is not None
+    assert pools.by_name[NAME].write.open_connections == 0
+    await adapter.aclose()
+    server.close()
+    await server.wait_closed()
