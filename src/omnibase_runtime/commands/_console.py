@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _UNWRAPPED = 100_000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _TRAILING = re.compile(r" +(?=\n)")
 
 
@@ -104,11 +105,16 @@ def is_terminal(*, stderr: bool = False) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown"}
 
 
+def clean(text: str) -> str:
+    """A text fit for a terminal: secrets taken out, control characters escaped but for line breaks and tabs."""
+    return _CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", redact(text))
+
+
 def say(text: str, *, stderr: bool = False) -> None:
-    """Write a line as it is, secrets taken out."""
+    """Write a line."""
     stream = sys.stderr if stderr else sys.stdout
     try:
-        stream.write(redact(text) + "\n")
+        stream.write(clean(text) + "\n")
     except BrokenPipeError:
         leave_quietly(stream)
 
@@ -165,7 +171,7 @@ def tell_line(code: str, message: str) -> None:
         return
     from rich.text import Text
 
-    line = Text.assemble(("error", "bold red"), " ", (code, "bold"), ": ", redact(message))
+    line = Text.assemble(("error", "bold red"), " ", (code, "bold"), ": ", clean(message))
     console(stderr=True).print(line)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnibase_core.errors.contract_error import Diagnostic
-from omnibase_core.logging.redaction import redact
-from omnibase_runtime.commands._console import console, is_terminal, say
+from omnibase_runtime.commands._console import clean, console, is_terminal, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,9 +44,9 @@ def _print_one(screen: "Console", diagnostic: Diagnostic, lines: Sequence[str]) 
     colour = "red" if diagnostic.severity == "error" else "yellow"
     place = f"{diagnostic.file}:{diagnostic.line}:{diagnostic.column}" if diagnostic.line else diagnostic.file
     screen.print(
-        Text.assemble((place, "bold"), "  ", (diagnostic.severity, f"bold {colour}"), "  ", (diagnostic.code, "dim"))
+        Text.assemble((clean(place), "bold"), "  ", (diagnostic.severity, f"bold {colour}"), "  ", (diagnostic.code, "dim"))
     )
-    screen.print(Padding(Text(redact(diagnostic.message)), (0, 0, 0, 2), expand=False))
+    screen.print(Padding(Text(clean(diagnostic.message)), (0, 0, 0, 2), expand=False))
     if 0 < diagnostic.line <= len(lines):
         _print_source(screen, diagnostic, lines[diagnostic.line - 1], colour)
     details = (
@@ -58,7 +57,7 @@ def _print_one(screen: "Console", diagnostic: Diagnostic, lines: Sequence[str]) 
     )
     for label, text in details:
         if text:
-            _print_detail(screen, label, redact(text))
+            _print_detail(screen, label, clean(text))
     screen.print()
 
 
@@ -70,7 +69,7 @@ def _print_source(screen: "Console", diagnostic: Diagnostic, line: str, colour: 
     room = max(20, screen.width - len(number) - 7)
     at = min(max(diagnostic.column - 1, 0), len(line))
     start = max(0, min(at - room // 2, len(line) - room))
-    shown = redact(line[start : start + room].replace("\t", " "))
+    shown = clean(line[start : start + room].replace("\t", " "))
     gutter = " " * len(number)
     screen.print(Text.assemble("  ", (f"{number} │ ", "dim"), shown), no_wrap=True, crop=True)
     screen.print(

@@ -47,11 +47,11 @@ def _near(file: str) -> str:
 
     path = Path(file)
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
+        stems = {entry.stem: entry for entry in path.parent.iterdir() if entry.suffix in {".yaml", ".yml", ".json"}}
     except OSError:
         return ""
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.75)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
+    near = difflib.get_close_matches(path.stem, stems, n=1)
+    return f"; did you mean {stems[near[0]]}?" if near else ""
 
 
 def load(file: str) -> "LoadedContract":

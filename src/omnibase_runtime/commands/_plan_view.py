@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from omnibase_runtime.commands._console import console
+from omnibase_runtime.commands._console import clean, console
 from omnibase_runtime.commands._render import can_show, count, heading, milliseconds, pairs, short
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _print_operation(screen: "Console", number: int, operation: Document) -> Non
     title = Text.assemble((f"{number}  ", "dim"), (str(operation["name"]), "bold"), (f"  {operation['kind']}", "dim"))
     screen.print(title)
     for line in _sent(operation):
-        screen.print(Padding(Text(line), (0, 0, 0, 3), expand=False))
+        screen.print(Padding(Text(clean(line)), (0, 0, 0, 3), expand=False))
     screen.print(pairs(_facts(operation), indent=3))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from omnibase_core.enums.enum_effect_outcome import EnumOperationOutcome
-from omnibase_core.logging.redaction import redact
+from omnibase_runtime.commands._console import clean
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -60,7 +60,7 @@ def milliseconds(value: float) -> str:
 def short(value: "JsonValue", limit: int = _MAX_VALUE) -> str:
     """A value on one line: texts as they are if they are plain, all else as JSON, cut at `limit` characters."""
     plain = isinstance(value, str) and value != "" and value.isprintable()
-    text = redact(str(value) if plain else json.dumps(value, ensure_ascii=False))
+    text = clean(str(value) if plain else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= limit else text[: limit - 1] + ("…" if can_show("…") else "~")
 
 
@@ -74,9 +74,9 @@ def heading(screen: "Console", title: str, *facts: str) -> None:
     from rich.text import Text
 
     dot = " · " if can_show("·", stderr=screen.stderr) else ", "
-    line = Text(redact(title), style="bold")
+    line = Text(clean(title), style="bold")
     if facts:
-        line.append(dot + dot.join(redact(fact) for fact in facts if fact), style="not bold")
+        line.append(dot + dot.join(clean(fact) for fact in facts if fact), style="not bold")
     screen.print(line)
 
 
@@ -102,5 +102,5 @@ def pairs(items: Iterable[tuple[str, "str | Text"]], *, indent: int = 2) -> "Tab
     grid.add_column(overflow="fold")
     for label, value in items:
         if value:
-            grid.add_row(" " * indent + label, Text(redact(value)) if isinstance(value, str) else value)
+            grid.add_row(" " * indent + label, Text(clean(value)) if isinstance(value, str) else value)
     return grid

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from omnibase_runtime.commands._console import console
+from omnibase_runtime.commands._console import clean, console
 from omnibase_runtime.commands._render import count, heading, milliseconds, rows, short, symbol
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def _detail(result: "ModelEffectOperationResult") -> "Text":
     """The extracted fields of a success, code and stop reason of a failure; its message goes to standard error."""
     from rich.text import Text
 
-    if result.outcome == "skipped":
-        return Text(result.error_message or "", style="dim")
+    if result.outcome == "skipped" or (result.stop_reason == "success" and not result.success):  # undone by a rollback
+        return Text(clean(result.error_message or ""), style="dim")
     if not result.success:
         reasons = [result.error_code, result.status_code and f"status {result.status_code}", result.stop_reason]
         return Text(", ".join(str(reason) for reason in reasons if reason))

@@ -59,7 +59,6 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
 def _print(checks: "list[Check]", settings: "list[SettingRow]") -> None:
     from rich.text import Text
 
-    from omnibase_core.logging.redaction import redact
     from omnibase_runtime.commands._render import can_show, heading, rows
 
     screen = _console.console()
@@ -68,7 +67,7 @@ def _print(checks: "list[Check]", settings: "list[SettingRow]") -> None:
         table = rows(("", "", ""), header=False)
         for check in (check for check in checks if check.group == group):
             fine, plain, style = _MARKS[check.status]
-            detail = Text(redact(check.detail))
+            detail = Text(_console.clean(check.detail))
             if check.fix:
                 detail.append(f"\n{check.fix}", style="green")
             table.add_row(Text(f"  {fine if can_show(fine) else plain}", style=style), check.name, detail)
@@ -77,5 +76,5 @@ def _print(checks: "list[Check]", settings: "list[SettingRow]") -> None:
     heading(screen, "settings")
     table = rows(("", "", ""), header=False)
     for row in settings:
-        table.add_row(f"  {row.key}", Text(redact(row.value)), Text(row.source, style="dim"))
+        table.add_row(f"  {row.key}", Text(_console.clean(row.value)), Text(row.source, style="dim"))
     screen.print(table)

@@ -93,6 +93,8 @@ def effect(
         raise _console.usage(f"{name!r} is no name: a letter, then up to 63 letters, digits, '_' and '-'")
     from omnibase_core.utils.contract_schema import contract_schema
 
+    if directory.exists() and not directory.is_dir():
+        raise _console.usage(f"{directory}: is no directory")
     contract, schema = directory / f"{name}.yaml", directory / SCHEMA_FILE
     try:
         directory.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,7 @@ def test_wrong_input_is_told_in_one_line(onex: Onex, contract: str, args: list[s
     ("file", "message"),
     [
         ("none.yaml", "none.yaml: no such file"),
-        ("d.yaml", "no such file; did you mean c.yaml?"),
+        ("cc.yaml", "no such file; did you mean c.yaml?"),
         (".", "is a directory"),
     ],
 )
@@ -171,3 +171,32 @@ def test_debug_shows_where(onex: Onex, tmp_path: Path) -> None:
     ended = onex("--debug", "run", "c.yaml", "-i", "nonsense")
 
     assert "Traceback" in ended.err
+
+
+def test_what_a_rollback_undid_is_no_success(onex: Onex, tmp_path: Path) -> None:
+    """The summary says so, and the transaction's fate."""
+    (tmp_path / "tx.yaml").write_text(
+        "effect_subcontract:\n  subcontract_name: tx\n  transaction: {enabled: true}\n  operations:\n"
+        "    - operation_name: one\n      io_config:\n"
+        "        {handler_type: db, operation: insert, connection_name: embedded, query_template: SELECT 1}\n"
+        "    - operation_name: two\n      io_config:\n"
+        "        {handler_type: db, operation: insert, connection_name: embedded, query_template: SELECT ghost}\n"
+    )
+
+    ended = onex("run", "tx.yaml")
+
+    assert ended.status == 5
+    assert "undone: the transaction was rolled back" in ended.out
+    assert "transaction rolled back" in ended.out
+
+
+def test_no_control_character_reaches_a_terminal(onex: Onex, tmp_path: Path) -> None:
+    """What a file, a server or an input holds cannot move the cursor or colour the screen."""
+    (tmp_path / "c.yaml").write_text(GREETING)
+    evil = json.dumps({"name": "n\x1b[2Jx\x9b31m"})
+
+    outputs = [onex("plan", "c.yaml", "-i", evil), onex("run", "c.yaml", "-i", evil), onex("run", "\x1b[2J.yaml")]
+
+    for ended in outputs:
+        assert not {"\x1b", "\x9b"} & set(ended.out + ended.err)
+    assert "\\x1b[2J" in outputs[0].out
