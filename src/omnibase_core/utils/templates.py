@@ -132,6 +132,9 @@ def key_names(here: Mapping[str, object]) -> str:
 def json_like(value: object, hole: Hole) -> JsonValue:
     """The value as JSON knows it: UUIDs, datetimes, decimals, enums and the like become text."""
     if isinstance(value, SecretStr | SecretBytes):
+        if hole.source == "secret":
+            value = value.get_secret_value()
+            return value if isinstance(value, str) else json_like(value, hole)
         raise refuse(hole, f"a {type(value).__name__} has asterisks for a JSON form; use ${{secret.NAME}} for secrets")
     try:
         form = to_jsonable_python(value, by_alias=True)

@@ -219,7 +219,9 @@ def _with_base(base: Hole, rest: Template, patterns: tuple[str, ...]) -> UrlPlan
         try:
             prefix, scheme, host, port = _parse_base(scalar_text(get(scope), base), whole=whole)
         except ValueError:
-            raise refuse(base, "the value is no base URL (http:// or https://, host, no userinfo, no query)") from None
+            raise refuse(
+                base, "the value is no base URL (http:// or https://, host, no userinfo, no query in front of more)"
+            ) from None
         _check_host(base, scheme, host, port, patterns)
         if a_path_follows:
             prefix = prefix.rstrip("/")

@@ -375,6 +375,16 @@ def test_dots_of_the_contract_itself_stay() -> None:
     assert path_of(parse_template("/fixed/../x")) == "/fixed/../x"
 
 
+def test_a_wrapped_secret_is_unwrapped_where_a_secret_is_asked_for() -> None:
+    """`${secret.X}` may be given as SecretStr; anywhere else one is refused rather than sent as asterisks."""
+    scope = Scope({"v": SecretStr("hidden-value")}, secrets={"S": SecretStr("s3"), "B": SecretBytes(b"b3")})  # type: ignore[dict-item]  # that is the test
+    for encode in (templates.scalar_text, templates.header_value, templates.single_body, templates.json_string_inside):
+        assert render_hole(_hole("${secret.S}"), encode)(scope) == "s3"
+        assert render_hole(_hole("${secret.B}"), encode)(scope) == "b3"
+        assert "SecretStr" in _refusal(lambda: render_hole(_hole("${input.v}"), encode)(scope)).message  # noqa: B023  # called at once
+    assert render_hole(_hole("${secret.S}"), templates.json_value)(scope) == '"s3"'
+
+
 # --- composition ---
 
 
