@@ -44,7 +44,9 @@ def _print_one(screen: "Console", diagnostic: Diagnostic, lines: Sequence[str]) 
     colour = "red" if diagnostic.severity == "error" else "yellow"
     place = f"{diagnostic.file}:{diagnostic.line}:{diagnostic.column}" if diagnostic.line else diagnostic.file
     screen.print(
-        Text.assemble((clean(place), "bold"), "  ", (diagnostic.severity, f"bold {colour}"), "  ", (diagnostic.code, "dim"))
+        Text.assemble(
+            (clean(place), "bold"), "  ", (diagnostic.severity, f"bold {colour}"), "  ", (diagnostic.code, "dim")
+        )
     )
     screen.print(Padding(Text(clean(diagnostic.message)), (0, 0, 0, 2), expand=False))
     if 0 < diagnostic.line <= len(lines):
