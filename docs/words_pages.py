@@ -43,7 +43,7 @@ _ABOUT_SETTINGS: Final = paragraph(f"""
 _CODES: Mapping[StrEnum, str] = {
     Code.VALIDATION_ERROR: "The contract, the input or what was typed is wrong. Nothing was sent.",
     Code.CONFIGURATION_ERROR: "The installation is wrong: a setting, a connection, a missing client library.",
-    Code.RESOURCE_UNAVAILABLE: "Something that is needed is not there: a handler, a file that can be read, a database.",
+    Code.RESOURCE_UNAVAILABLE: "Something that is needed is not there: a handler, a named connection, a secret's file.",
     Code.OPERATION_FAILED: "The other side refused or failed.",
     Code.TIMEOUT: "Time ran out before anything that matters was sent, or while something harmless to repeat was.",
     Code.CIRCUIT_BREAKER_OPEN: "The target failed too often lately. Nothing was sent.",

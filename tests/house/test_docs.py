@@ -14,6 +14,7 @@ PAGES_WRITTEN = sorted(
     for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "requirements").glob("*.md"))
 )
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)?(?:#([^)\s]+))?\)")
+_IN_REPOSITORY = re.compile(r"`((?:tests|docs|examples|src)/[\w./-]+)`")
 _PATH = re.compile(r"`([\w./-]+\.(?:py|md|toml|yaml))`")
 
 
@@ -58,6 +59,13 @@ def test_the_architecture_names_files_that_exist() -> None:
     known = [path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*") if ".venv" not in path.parts]
     for name in _PATH.findall(text):
         assert any(path == name or path.endswith(f"/{name}") for path in known), name
+
+
+@pytest.mark.parametrize("name", PAGES_WRITTEN)
+def test_files_of_the_repository_that_a_page_names_exist(name: str) -> None:
+    """A proof or an example that a page points at is there."""
+    for path in _IN_REPOSITORY.findall(_prose(ROOT / name)):
+        assert (ROOT / path).exists(), f"{name}: {path}"
 
 
 def test_the_architecture_names_the_storeys_in_their_order() -> None:

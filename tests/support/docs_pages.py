@@ -150,7 +150,7 @@ class PageRun:
             env=self._environment(),
             stdout=subprocess.PIPE,
             stderr=stderr,
-            text=True,
+            encoding="utf-8",
             timeout=_LIMIT_S,
             check=False,
         )
@@ -159,7 +159,9 @@ class PageRun:
         return ended.stdout
 
     def _environment(self) -> dict[str, str]:
-        own = {name: value for name, value in os.environ.items() if not name.startswith(("ONEX_", "COV_", "PYTEST"))}
+        surroundings = ("ONEX_", "COV_", "PYTEST", "FORCE_COLOR", "LC_", "LANG")
+        own = {name: value for name, value in os.environ.items() if not name.startswith(surroundings)}
+        own["PYTHONUTF8"] = "1"
         own["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{own['PATH']}"
         own["PYTHONWARNINGS"] = "error::ResourceWarning"
         return own
