@@ -19,6 +19,7 @@ from omnibase_core.utils.templates import Part, Scope, compile_getter, join, ref
 _FROM_OPERATOR: Final = frozenset({"env", "secret"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _LONE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_is_plain: Final = re.compile(r"[A-Za-z0-9_~-]+").fullmatch  # what needs no encoding, and cannot be a dot segment
 _KEPT_IN_PATH: Final = "/%:@!$&'()*+,;=-._~"
 _KEPT_IN_QUERY: Final = _KEPT_IN_PATH + "?[]"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
@@ -273,12 +274,12 @@ def _compile_segment(segment: Sequence[str | Hole]) -> Part:
 
 def _component(value: object, hole: Hole) -> str:
     text = scalar_text(value, hole)
-    return text if text.isalnum() and text.isascii() else quote(text, safe="")
+    return text if _is_plain(text) else quote(text, safe="")
 
 
 def _path_component(value: object, hole: Hole) -> str:
     text = scalar_text(value, hole)
-    if text.isalnum() and text.isascii():
+    if _is_plain(text):
         return text
     if text in {"", ".", ".."}:
         raise refuse(hole, f"{text!r} is no path segment", _dots(text))
