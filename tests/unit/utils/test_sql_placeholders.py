@@ -1,5 +1,6 @@
 """Just enough SQL: where placeholders are, and whether an UPDATE computes a column from itself."""
 
+import gc
 import time
 
 import pytest
@@ -137,16 +138,20 @@ def test_the_time_is_linear(piece: str, start: str) -> None:
 
     def seconds(length: int) -> float:
         sql = start + piece * (length // len(piece))
-        begun = time.process_time()
-        for mysql in (False, True):
-            find_placeholders(sql, mysql=mysql)
-        is_relative_update(sql)
-        leading_keyword(sql)
-        return time.process_time() - begun
+        gc.disable()  # which looks through all objects of the test run, however many these are
+        try:
+            begun = time.process_time()
+            for mysql in (False, True):
+                find_placeholders(sql, mysql=mysql)
+            is_relative_update(sql)
+            leading_keyword(sql)
+            return time.process_time() - begun
+        finally:
+            gc.enable()
 
     short = min(seconds(3_000) for _ in range(3))
 
-    assert seconds(30_000) < 30 * short + 0.05
+    assert min(seconds(30_000) for _ in range(2)) < 30 * short + 0.05
 
 
 RELATIVE = [
