@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.support.postgres",
     "tests.support.mariadb",
     "tests.support.kafka",
+    "tests.support.databases",
     "tests.support.cli",
 ]
 

@@ -134,8 +134,8 @@ class DbAdapter:
     ) -> AbstractAsyncContextManager[ProtocolDbTransaction]:
         """Open a transaction, or a savepoint inside the ambient one (see `ProtocolTransactionalHandler`).
 
-        An inner one cannot ask for more than the outer one has: another isolation level or writing inside a read-only
-        transaction is CONFIGURATION_ERROR.
+        An inner one cannot ask for more than the outer one has: a stronger isolation level, or read_only inside a
+        writing one, is CONFIGURATION_ERROR.
         """
         return self._transaction(connection_name, isolation_level, read_only)
 
@@ -147,10 +147,12 @@ class DbAdapter:
         key = (id(self), name)
         outer = (_ambient.get() or {}).get(key)
         if outer is not None:
-            if isolation_level is not None or (read_only and not outer.read_only):
+            weaker = isolation_level is not None and outer.isolation_level.strength < isolation_level.strength
+            if weaker or (read_only and not outer.read_only):
                 raise configuration_error(
-                    f"Transaction on {name!r}: one is open already; what is asked for inside it is a savepoint, which "
-                    "has no isolation level and no read_only of its own. Ask for them on the outer transaction."
+                    f"Transaction on {name!r}: one is open already, {outer.isolation_level.value} and "
+                    f"{'read only' if outer.read_only else 'writing'}; what is asked for inside it is a savepoint, "
+                    "which cannot be stronger. Ask for it on the outer transaction."
                 )
             async with (await outer.nested()).block() as inner:
                 token = _ambient.set({**(_ambient.get() or {}), key: inner})
@@ -160,7 +162,8 @@ class DbAdapter:
                     _ambient.reset(token)
             return
         driver = self._driver(name)
-        if isolation_level is not None and not driver.supports(isolation_level):
+        level = driver.effective_isolation(isolation_level)
+        if isolation_level is not None and level.strength < isolation_level.strength:
             raise configuration_error(
                 f"Transaction on {name!r}: {driver.name} has no isolation as strong as {isolation_level.value}."
             )
@@ -170,7 +173,8 @@ class DbAdapter:
         opened = None
         try:
             await self._begin(connection, isolation_level, read_only=read_only)
-            opened = Transaction(connection, _label(name, driver.name), read_only=read_only)
+            label = _label(name, driver.name)
+            opened = Transaction(connection, label, read_only=read_only, isolation_level=level)
             async with opened.block() as transaction:
                 token = _ambient.set({**(_ambient.get() or {}), key: transaction})
                 try:

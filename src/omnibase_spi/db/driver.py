@@ -98,8 +98,8 @@ class Driver(Protocol):
     write_size: int
     """Bounds of the two pools. 0 for `read_size`: reading and writing share the pool of writers."""
 
-    def supports(self, isolation_level: EnumIsolationLevel) -> bool:
-        """Whether the database has this level or a stronger one in its place."""
+    def effective_isolation(self, isolation_level: EnumIsolationLevel | None) -> EnumIsolationLevel:
+        """The level that a transaction is sure to have when this one was asked for."""
         ...
 
     async def connect(self, *, read_only: bool) -> DbConnection: ...

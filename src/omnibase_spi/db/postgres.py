@@ -68,9 +68,9 @@ class PostgresDriver:
         self._threshold = threshold if isinstance(threshold, int) else None
         self._url = url
 
-    def supports(self, isolation_level: EnumIsolationLevel) -> bool:
-        """Always: READ UNCOMMITTED is READ COMMITTED in PostgreSQL, which is stronger."""
-        return isolation_level in EnumIsolationLevel
+    def effective_isolation(self, isolation_level: EnumIsolationLevel | None) -> EnumIsolationLevel:
+        """What a transaction gets; READ COMMITTED where nothing is asked for, PostgreSQL's default at the weakest."""
+        return isolation_level or EnumIsolationLevel.READ_COMMITTED
 
     async def connect(self, *, read_only: bool) -> "PostgresConnection":
         """Raises EffectFault of phase NOT_SENT."""

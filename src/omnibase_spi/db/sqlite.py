@@ -70,9 +70,10 @@ class SqliteDriver:
         self.write_size = 1
         self._only: SqliteConnection | None = None
 
-    def supports(self, isolation_level: EnumIsolationLevel) -> bool:
-        """Always: SQLite knows nothing but serializable, which is at least as strong as any other."""
-        return isolation_level.strength <= EnumIsolationLevel.SERIALIZABLE.strength
+    def effective_isolation(self, isolation_level: EnumIsolationLevel | None) -> EnumIsolationLevel:
+        """Always serializable."""
+        del isolation_level
+        return EnumIsolationLevel.SERIALIZABLE
 
     async def connect(self, *, read_only: bool) -> "SqliteConnection":
         if self._only is not None:

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
+from omnibase_core.enums.enum_effect_policy import EnumIsolationLevel
 from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
@@ -41,8 +42,14 @@ _COMMIT_BY_THEMSELVES = frozenset(
 class Transaction:
     """The outermost transaction on a connection (`ProtocolDbTransaction`)."""
 
-    def __init__(self, connection: DbConnection, label: str, *, read_only: bool) -> None:
+    is_inner = False
+    """Whether somebody else's transaction is around this one: only its owner can repeat the whole."""
+
+    def __init__(
+        self, connection: DbConnection, label: str, *, read_only: bool, isolation_level: EnumIsolationLevel
+    ) -> None:
         self.state = _ACTIVE
+        self.isolation_level = isolation_level
         self.read_only = read_only
         self.connection = connection
         self.label = label
@@ -234,9 +241,16 @@ class Transaction:
 class Savepoint(Transaction):
     """A transaction inside one (`ProtocolDbTransaction`)."""
 
+    is_inner = True
+
     def __init__(self, outer: Transaction, name: str) -> None:
         self._root = outer.root
-        super().__init__(self._root.connection, self._root.label, read_only=outer.read_only)
+        super().__init__(
+            self._root.connection,
+            self._root.label,
+            read_only=outer.read_only,
+            isolation_level=outer.isolation_level,
+        )
         self.outer = outer
         self.lent_to_outer = False
         """Made by `savepoint`: statements reach it through the level outside, which is the ambient one."""
