@@ -73,7 +73,18 @@ class _Deadlines:
             self._stand_at(min(cut.when for cut in self._cuts), loop)
 
 
-_deadlines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Deadlines] = WeakKeyDictionary()
+_all_deadlines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Deadlines] = WeakKeyDictionary()
+_latest: tuple[Callable[[], asyncio.AbstractEventLoop | None], _Deadlines] = (lambda: None, _Deadlines())
+
+
+def _deadlines_of(loop: asyncio.AbstractEventLoop) -> _Deadlines:
+    """Those of the loop that asked last are at hand: most programs have one loop."""
+    global _latest  # noqa: PLW0603  # a pair that is replaced whole, so that threads cannot mix two loops up
+    known, deadlines = _latest
+    if known() is not loop:
+        deadlines = _all_deadlines.setdefault(loop, _Deadlines())
+        _latest = ref(loop), deadlines
+    return deadlines
 
 
 class Cut(Generic[T]):
@@ -105,7 +116,7 @@ class Cut(Generic[T]):
         self._task = task
         cancels_before = task.cancelling()
         loop = self._loop
-        deadlines = _deadlines.get(loop) or _deadlines.setdefault(loop, _Deadlines())
+        deadlines = _deadlines_of(loop)
         deadlines.watch(self, loop)
         grace: asyncio.TimerHandle | None = None
         try:

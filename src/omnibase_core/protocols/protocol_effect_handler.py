@@ -13,7 +13,7 @@ from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would double what making one costs, and every operation makes one
 class EffectResponse:
     """What a handler says when it has more to say than a document.
 

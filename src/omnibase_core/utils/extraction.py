@@ -201,4 +201,10 @@ def extract_all(
     response: "EffectResponse", finders: Mapping[str, ResponseFinder], *, fail_on_empty: bool
 ) -> dict[str, ExtractedValue]:
     """All fields of a response, in order of declaration."""
-    return {name: checked_scalar(name, find(response), fail_on_empty=fail_on_empty) for name, find in finders.items()}
+    fields: dict[str, ExtractedValue] = {}
+    for name, find in finders.items():
+        value = find(response)
+        fields[name] = (
+            value if isinstance(value, _SCALARS) else checked_scalar(name, value, fail_on_empty=fail_on_empty)
+        )
+    return fields
