@@ -6,6 +6,8 @@ They are data for a page that shows what the loader really says; a test sees to 
 from textwrap import indent
 from typing import Final
 
+from omnibase_core.utils.yaml_document import MAX_PROBLEMS
+
 _HEAD: Final = "effect_subcontract:\n  subcontract_name: example\n"
 
 
@@ -150,7 +152,7 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
 }
 """Subject -> code -> a contract that has that finding."""
 
-MANY_MISTAKES: Final = _HEAD + "".join(f"  x{number}: 1\n" for number in range(101)) + "  operations: []\n"
+MANY_MISTAKES: Final = _HEAD + "".join(f"  x{number}: 1\n" for number in range(MAX_PROBLEMS + 1)) + "  operations: []\n"
 """What has E-LIMIT; too long for a page."""
 
 TWO_DOCUMENTS: Final = _http(_GET) + "---\n" + _http(_GET)

@@ -3,15 +3,16 @@
 from typing import Final
 
 from docs.field_tables import default_of, meanings, paragraph, table
+from docs.templates_section import LIMITS, templates
 from omnibase_core.models.contracts.contract_model import ContractModel
 from omnibase_core.models.contracts.model_contract_file import ModelContractFile
 from omnibase_core.models.contracts.subcontracts.effect_retry_config import IDEMPOTENCY_DEFAULTS
 from omnibase_core.utils.contract_shapes import Shape, fields_of
 
-_INTRODUCTION: Final = paragraph("""
-    A contract file is UTF-8 YAML with one mapping. Unknown fields are refused. Values are never coerced across
-    kinds: `"5"` is no number, `yes` is no boolean. `onex schema effect` prints the same as JSON Schema for editors.
-    What each refusal looks like is in [diagnostics](diagnostics.md).
+_INTRODUCTION: Final = paragraph(f"""
+    A contract file is one YAML mapping in UTF-8: {LIMITS}. Unknown fields are refused. Values are never coerced across
+    kinds: `"5"` is no number, `yes` is no boolean, `0644` is no text. `onex schema effect` prints the same as JSON
+    Schema for editors. What each refusal looks like is in [diagnostics](diagnostics.md).
 """)
 _IDEMPOTENCY: Final = paragraph("""
     Whether doing an operation twice is as good as once, where `idempotent` is not set. `raw` SQL counts as not
@@ -59,7 +60,7 @@ def effect_contract() -> str:
     seen: list[type[ContractModel]] = []
     _collect(ModelContractFile, seen)
     parts += [_section(cls) for cls in sorted(seen, key=lambda cls: list(_TITLES).index(cls.__name__))]
-    parts.append(_idempotency())
+    parts += [_idempotency(), templates()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -101,17 +102,17 @@ def _takes(shape: Shape) -> str:
     text = shape.allowed
     if shape.items is not None:
         count = f", {shape.least} to {shape.most} entries" if shape.most else ""
-        text = text.replace("a list", f"a list of {_entry(shape.items)}{count}", 1)
+        text = text.replace("a list", f"a list{count}, each {_entry(shape.items)}", 1)
     if shape.values is not None:
-        text = text.replace("a mapping", f"a mapping of names to {_entry(shape.values)}", 1)
+        text = text.replace("a mapping", f"a mapping, each value {_entry(shape.values)}", 1)
     elif _models(shape):
         text = text.replace("a mapping", _links(shape), 1)
     return text
 
 
 def _entry(shape: Shape) -> str:
-    text = f"[{_takes(shape)}]" if " or " in shape.allowed and not _models(shape) else _takes(shape)
-    return text.strip("[]") if text.startswith("[a ") else text
+    text = _takes(shape)
+    return f"({text})" if " or " in text and not _models(shape) else text
 
 
 def _links(shape: Shape) -> str:

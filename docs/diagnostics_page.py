@@ -11,6 +11,7 @@ from docs.bad_contracts import BAD_CONTRACTS, MANY_MISTAKES, TWO_DOCUMENTS
 from docs.field_tables import paragraph
 from omnibase_core.errors import ContractError
 from omnibase_core.utils.contract_loader import judge_text, load_contract
+from omnibase_core.utils.yaml_document import MAX_PROBLEMS
 
 FILE: Final = "example.yaml"
 _INTRODUCTION: Final = paragraph("""
@@ -67,7 +68,9 @@ def _example(code: str, text: str | bytes) -> str:
 
 
 def _files() -> str:
-    _, codes = findings(MANY_MISTAKES)
+    if "E-LIMIT" not in findings(MANY_MISTAKES)[1]:
+        message = "the example of E-LIMIT does not have it"
+        raise LookupError(message)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / FILE
         missing = _refusal(path).replace(f"{directory}/", "")
@@ -77,7 +80,7 @@ def _files() -> str:
         [
             "## The file as a whole",
             "### E-LIMIT",
-            f"After {len(codes) - 1} findings the loader stops, and the last finding says so.",
+            f"With more than {MAX_PROBLEMS} findings the loader stops, and one of them says so.",
             "### E-FILE",
             "A file that cannot be read, or a text that names a file where a text is wanted.",
             f"```text\n{missing}\n```",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from docs.generate import NOTE, PAGES, REFERENCE
+from omnibase_core.errors import ModelOnexError
 from tests.support.docs_pages import ROOT, PageRun, blocks_of
 
 PAGES_WRITTEN = sorted(
@@ -38,6 +39,35 @@ def test_no_page_of_the_reference_is_left_over() -> None:
 def test_every_block_does_what_it_shows(name: str, tmp_path: Path) -> None:
     """Contracts load, programs run, commands write what the page says."""
     PageRun(ROOT / name, tmp_path).carry_out()
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "```\nno info string\n```",
+        "```bash\ntrue\n```",
+        "```yaml\neffect_subcontract: {}\n```",
+        "```yaml file=a.yaml\neffect_subcontract: {}\n```",
+        "```toml file=a.toml\n[polices]\n```",
+        "```python\nprint(1)\n```\n\n```output\n2\n```",
+        "```python\nprint(1)\n```",
+        "```python\nraise SystemExit(1)\n```",
+        "```console\n$ echo 1\n2\n```",
+        "```console\n$ false\n$ echo $?\n0\n```",
+        "```console\n$ make nothing\n```",
+        "```console\n$ pip install 'omnibase[nothing]'\n```",
+        "```console\nno command\n```",
+        "```mermaid\n    closed --> half_open: hope\n```",
+        "```text\nleft open\n",
+    ],
+)
+def test_a_block_that_does_not_hold_fails_its_page(block: str, tmp_path: Path) -> None:
+    """What is wrong on a page is found, whatever kind of block it is in."""
+    page = tmp_path / "page.md"
+    page.write_text(block, encoding="utf-8")
+
+    with pytest.raises((AssertionError, ModelOnexError)):
+        PageRun(page, tmp_path).carry_out()
 
 
 @pytest.mark.parametrize("name", PAGES_WRITTEN)
