@@ -27,15 +27,15 @@ from omnibase_core.utils.effect_executor import resolve_io_config
 from omnibase_core.utils.yaml_document import MAX_ALIASES, MAX_BYTES, MAX_DEPTH, MAX_NODES
 from omnibase_spi.db.adapter import DbAdapter
 
-LIMITS: Final = (
-    f"at most {MAX_BYTES >> 20} MiB, {MAX_DEPTH} levels, {MAX_NODES} nodes and {MAX_ALIASES} aliases, without tags, merge "
-    "keys and duplicate keys"
-)
+LIMITS: Final = paragraph(f"""
+    at most {MAX_BYTES >> 20} MiB, {MAX_DEPTH} levels, {MAX_NODES} nodes and {MAX_ALIASES} aliases, without tags, merge
+    keys and duplicate keys
+""")
 _SOURCES: Final[Mapping[str, str]] = {
     "input": "the input document (`operation_data`); `${input.a.b}`, `${input.list.0}`",
     "env": "a variable of the environment",
     "secret": "a secret, by name; masked wherever it might be shown",
-    "output": "of an operation before: `${output.NAME.FIELD}` an extracted field, `${output.NAME.result}` the whole document",
+    "output": "of an operation before: `${output.NAME.FIELD}` an extracted field, `${output.NAME.result}` the document",
     "item": "planned",
     "index": "planned",
     "meta": "`correlation_id`, `operation_id`, `timestamp` of the call",
@@ -51,8 +51,8 @@ _PLACES: Final = paragraph("""
     three values; refused means that nothing is.
 """)
 _DOCUMENTS: Final = paragraph("""
-    What `extract_fields` reads and `${output.NAME.result}` gives. HTTP: the body, parsed when its Content-Type says JSON,
-    else text; `response_format: bytes` gives base64. Database: `rows` is a list of `{column: value}`, `rowCount` the
+    What `extract_fields` reads and `${output.NAME.result}` gives. HTTP: the body, parsed when its Content-Type says
+    JSON, else text; `response_format: bytes` gives base64. Database: `rows` is a list of `{column: value}`, `rowCount` the
     number of rows returned, or changed where none are; dates are ISO 8601 text, decimals exact text, bytes base64. A
     Kafka `offset` is null with `acks: "0"`.
 """)
