@@ -1,6 +1,9 @@
 """A deadline inside the same task."""
 
 import asyncio
+import gc
+import random
+import weakref
 
 import pytest
 
@@ -211,3 +214,57 @@ def test_a_standard_timeout_around_a_cut_works() -> None:
         return "never"
 
     assert run_virtual(main()) == "outer"
+
+
+def test_many_deadlines_at_once_are_each_kept() -> None:
+    """Whatever the order in which they were set, and while other work ends in time, each cut comes at its moment."""
+    limits = [random.Random(7).uniform(0.5, 9) for _ in range(200)]  # a fixed seed, to have the same order always
+
+    async def cut_after(seconds: float) -> float:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        with pytest.raises(CutOffError):
+            await _cut(_sleep(100), seconds)
+        return loop.time() - started
+
+    async def main() -> list[float]:
+        in_time = asyncio.gather(*(_cut(_sleep(seconds / 2), seconds) for seconds in limits))
+        late = await asyncio.gather(*map(cut_after, limits))
+        await in_time
+        return late
+
+    late = run_virtual(main())
+    assert all(limit <= seconds + 1e-6 < limit + 0.01 for limit, seconds in zip(limits, late, strict=True))
+
+
+def test_a_shorter_deadline_after_a_longer_one_comes_first() -> None:
+    """The one timer of a loop moves forward when it must."""
+
+    async def main() -> list[str]:
+        ended: list[str] = []
+
+        async def one(name: str, seconds: float) -> None:
+            with pytest.raises(CutOffError):
+                await _cut(_sleep(100), seconds)
+            ended.append(f"{name} {asyncio.get_running_loop().time() - started:.0f}")
+
+        started = asyncio.get_running_loop().time()
+        await asyncio.gather(one("long", 30), one("short", 2), one("middle", 5))
+        return ended
+
+    assert run_virtual(main()) == ["short 2", "middle 5", "long 30"]
+
+
+def test_deadlines_keep_no_loop_alive() -> None:
+    """A loop that ended, its timer still armed, is collected."""
+    loops: list[weakref.ref[asyncio.AbstractEventLoop]] = []
+
+    async def main() -> None:
+        loops.append(weakref.ref(asyncio.get_running_loop()))
+        await _cut(_sleep(0), 1000)
+
+    for _ in range(3):
+        asyncio.run(main())
+    gc.collect()
+
+    assert [ref() for ref in loops] == [None, None, None]
