@@ -51,10 +51,10 @@ _PLACES: Final = paragraph("""
     three values; refused means that nothing is.
 """)
 _DOCUMENTS: Final = paragraph("""
-    What `extract_fields` reads and `${output.NAME.result}` gives. HTTP: the body, parsed when its Content-Type says
-    JSON, else text; `response_format: bytes` gives base64. Database: `rows` is a list of `{column: value}`, `rowCount` the
-    number of rows returned, or changed where none are; dates are ISO 8601 text, decimals exact text, bytes base64. A
-    Kafka `offset` is null with `acks: "0"`.
+    What `extract_fields` reads and `${output.NAME.result}` gives. HTTP: the body, parsed when its Content-Type
+    says JSON, else text; `response_format: bytes` gives base64. Database: `rows` is a list of `{column: value}`,
+    `rowCount` the number of rows returned, or changed where none are; dates are ISO 8601 text, decimals exact
+    text, bytes base64. A Kafka `offset` is null with `acks: "0"`.
 """)
 _VALUES: Final = ('a "b" \\', "../x&y=1", "line\r\nX: 1")
 _CONFIGS: Final = {
