@@ -21,7 +21,7 @@ from omnibase_core.models.contracts.subcontracts.effect_resolved_context import 
     ResolvedIOContext,
 )
 from omnibase_core.protocols.protocol_effect_handler import ProtocolDbTransaction
-from omnibase_core.utils.sql_placeholders import leading_keyword
+from omnibase_core.grammar.sql_placeholders import leading_keyword
 from omnibase_spi.db.driver import (
     SESSION_WORDS,
     DbConnection,

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, JsonValue
 
 from omnibase_core.enums.enum_effect_handler_type import EnumEffectHandlerType
-from omnibase_core.utils.sql_placeholders import find_placeholders
+from omnibase_core.grammar.sql_placeholders import find_placeholders
 from omnibase_core.models.contracts.contract_model import Breach, ContractModel, Offset, Rule
 from omnibase_core.models.primitives.strict_types import Scalar, StrictFlag, StrictText
 

@@ -21,7 +21,7 @@ from omnibase_core.models.contracts.subcontracts.effect_retry_config import IDEM
 from omnibase_core.models.model_effect_output import ModelEffectOperationResult
 from omnibase_core.models.primitives.model_semver import ModelSemVer
 from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
-from omnibase_core.utils.sql_placeholders import is_relative_update
+from omnibase_core.grammar.sql_placeholders import is_relative_update
 
 __all__ = [
     "ModelEffectCircuitBreaker",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omnibase_core.utils.sql_placeholders import find_placeholders, is_relative_update, leading_keyword, words
+from omnibase_core.grammar.sql_placeholders import find_placeholders, is_relative_update, leading_keyword, words
 
 
 def numbers(sql: str, *, mysql: bool = False) -> list[int]:
