@@ -497,6 +497,13 @@ def test_an_idempotency_key_permits_a_retry() -> None:
     assert judge(text) == []
 
 
+def test_a_raw_statement_is_no_reason_for_a_transaction() -> None:
+    """What a transaction could not hold is not counted among the writes that want one."""
+    raw = f"idempotent: true\nio_config: {{{DB}, operation: raw, query_template: CREATE TABLE t (a)}}"
+
+    assert judge(contract(raw, INSERT)) == []
+
+
 def test_connections_are_not_judged_at_load() -> None:
     """A connection is the host program's business; any name loads."""
     assert judge(contract(SELECT.replace("name: m", "name: nowhere"))) == []

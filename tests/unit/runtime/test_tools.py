@@ -78,6 +78,7 @@ def test_a_new_contract_is_valid_and_runs_at_once(onex: Onex, tmp_path: Path) ->
 
     assert (made.status, valid.status, ran.status) == (0, 0, 0), ran.err
     assert (tmp_path / "hello-out/world.txt").read_text() == "Hello, world!\n"
+    assert "W-" not in valid.out, "the first thing that one sees is no warning"
     with sqlite3.connect(tmp_path / ".onex/embedded.db") as database:
         rows = database.execute("SELECT name, size FROM greetings").fetchall()
     database.close()

@@ -405,7 +405,8 @@ def _writes_want_a_transaction(contract: "ModelEffectSubcontract") -> Iterator[B
     writes: dict[str, list[str]] = {}
     for operation in contract.operations:
         config = operation.io_config
-        if isinstance(config, ModelDbIOConfig) and config.operation != "select" and not config.read_only:
+        # raw: forbidden in a transaction
+        if isinstance(config, ModelDbIOConfig) and config.operation not in {"select", "raw"} and not config.read_only:
             writes.setdefault(config.connection_name, []).append(operation.operation_name)
     for connection, names in writes.items():
         if len(names) > 1:
