@@ -35,7 +35,7 @@ _FIRST_LOOK_SECONDS = 0.05
 _GRACE_SECONDS = 0.3  # a name may have a second address (::1, then 127.0.0.1), which is tried after about 0.1 s
 _UNKNOWN_CODE = FaultRow("KAFKA_CLIENT", EnumFaultPhase.AMBIGUOUS)
 
-_log = logging.getLogger("omnibase_spi.kafka")
+_log = logging.getLogger("onex.kafka")
 _log.addHandler(logging.NullHandler())
 
 _T = TypeVar("_T")
