@@ -12,7 +12,7 @@ _FULL = EnumCoreErrorCode.RESOURCE_UNAVAILABLE
 
 # errno: (code, transient, advice). Numbers that are not here: OPERATION_FAILED, not transient, no advice.
 _ROWS: dict[int, tuple[EnumCoreErrorCode, bool, str]] = {
-    errno.ENOENT: (EnumCoreErrorCode.NOT_FOUND, False, "Check the path; `create_dirs` makes missing directories"),
+    errno.ENOENT: (EnumCoreErrorCode.NOT_FOUND, False, "Check the path"),
     errno.ENOTDIR: (_FAILED, False, "A file stands where the path needs a directory"),
     errno.EEXIST: (EnumCoreErrorCode.CONFLICT, False, "Set `overwrite: true`, or choose another name"),
     errno.EACCES: (_FAILED, False, "Give the process's user the permission on the file and its directories"),
@@ -42,15 +42,24 @@ _ROWS: dict[int, tuple[EnumCoreErrorCode, bool, str]] = {
 
 
 def fault_of(
-    error: OSError, purpose: str, subject: str, phase: EnumFaultPhase, correlation_id: UUID | None = None
+    error: OSError,
+    purpose: str,
+    subject: str,
+    phase: EnumFaultPhase,
+    correlation_id: UUID | None = None,
+    *,
+    wants_directories: bool = False,
 ) -> EffectFault:
     """The fault for an OSError.
 
     purpose: what was being done, such as `filesystem write`. subject: the paths as the contract gave them.
     phase: REJECTED as long as nothing was changed; a fault behind a step that cannot be taken back is AMBIGUOUS.
+    wants_directories: whether it may be the directories of what is written that are missing.
     """
     number = error.errno or 0
     code, transient, advice = _ROWS.get(number, (_FAILED, False, ""))
+    if number == errno.ENOENT and wants_directories:
+        advice += "; `create_dirs: true` makes the missing directories of what is written"
     kind = errno.errorcode.get(number, "EUNKNOWN")
     at = f" at {error.filename!r}" if isinstance(error.filename, str) and repr(error.filename) != subject else ""
     changed = "" if phase is EnumFaultPhase.REJECTED else " The operation may have taken effect."

@@ -44,7 +44,10 @@ def perform(job: FileJob) -> Document:
         job.check()
         return _OPERATIONS[job.context.operation](job)
     except OSError as error:
-        raise fault_of(error, job.purpose, job.subject, job.phase, job.correlation_id) from error
+        wants = job.context.operation in {"write", "copy", "move"} and not job.context.create_dirs
+        raise fault_of(
+            error, job.purpose, job.subject, job.phase, job.correlation_id, wants_directories=wants
+        ) from error
     except EffectFault as fault:
         fault.correlation_id = job.correlation_id
         raise

@@ -179,6 +179,18 @@ async def test_more_living_writers_than_slots(run: Run, tmp_path: Path) -> None:
         assert names(tmp_path) == [*taken, "a"]
 
 
+@pytest.mark.parametrize("operation", ["read", "delete", "move", "copy"])
+async def test_the_advice_about_a_missing_file_is_none_about_directories(run: Run, operation: str) -> None:
+    """`create_dirs` makes no file that could be read."""
+    destination = {"destination_path": "b"} if operation in {"move", "copy"} else {}
+
+    fault = await fault_from(run(operation, "a", **destination))
+
+    assert fault.error_code == EnumCoreErrorCode.NOT_FOUND
+    assert "create_dirs" not in fault.message
+    assert "Check the path" in fault.message
+
+
 async def test_no_directories_unless_asked(run: Run, tmp_path: Path) -> None:
     """With `create_dirs: false` a missing directory is NOT_FOUND, and none is made."""
     fault = await fault_from(run("write", "d/a", content="x", create_dirs=False))
