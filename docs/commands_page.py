@@ -34,7 +34,7 @@ def commands() -> str:
 
 def _help(name: str, command: "Command") -> list[str]:
     context = command.make_context(name, [], resilient_parsing=True)
-    parts = [f"## {name}", f"    {name} {_usage(command.collect_usage_pieces(context))}", *_prose(command.help)]
+    parts = [f"## {name}", f"    {name} {' '.join(command.collect_usage_pieces(context))}", *_prose(command.help)]
     rows = [_row(parameter) for parameter in command.params if not getattr(parameter, "hidden", False)]
     if rows:
         parts.append(table(("argument or option", "means"), rows))
@@ -45,11 +45,6 @@ def _help(name: str, command: "Command") -> list[str]:
             if found is not None:
                 parts += _help(f"{name} {sub}", found)
     return parts
-
-
-def _usage(pieces: list[str]) -> str:
-    """Without the braces that mark a metavar and the brackets that mark it twice."""
-    return " ".join(pieces).translate({ord("{"): None, ord("}"): None}).replace("[[", "[").replace("]]", "]")
 
 
 def _prose(text: str | None) -> list[str]:

@@ -50,12 +50,14 @@ class _Commands(TyperGroup):
 
 
 def _load(name: str) -> "Command":
+    from omnibase_runtime.commands._options import PlainUsage
+
     found = getattr(importlib.import_module(f"omnibase_runtime.commands.{name}"), name)
     if isinstance(found, typer.Typer):
         command = get_command(found)
     else:
         single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        single.command(name, help=_in_paragraphs(found.__doc__ or ""))(found)
+        single.command(name, cls=PlainUsage, help=_in_paragraphs(found.__doc__ or ""))(found)
         command = get_command(single)
     command.name = name
     return command

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
     from omnibase_core.utils.effect_plan import EffectPlan
 
-Name = Annotated[str | None, typer.Argument(metavar="[OPERATION]", help="Only this operation.", show_default=False)]
+Name = Annotated[str | None, typer.Argument(metavar="OPERATION", help="Only this operation.", show_default=False)]
 
 
 def explain(file: ContractFile, operation: Name = None, as_json: Json = False) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from omnibase_runtime.commands import _console
+from omnibase_runtime.commands._options import PlainUsage
 
 SCHEMA_FILE: Final = "onex-effect.schema.json"
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -76,7 +77,7 @@ def _new() -> None:
     """
 
 
-@new.command("effect")
+@new.command("effect", cls=PlainUsage)
 def effect(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)

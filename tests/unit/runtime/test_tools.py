@@ -144,6 +144,25 @@ def test_the_overview_names_every_command(onex: Onex) -> None:
         assert "Example" in onex(*command.split(), "--help").out, command
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [
+        ("run", "onex run [OPTIONS] FILE"),
+        ("validate", "onex validate [OPTIONS] FILES..."),
+        ("explain", "onex explain [OPTIONS] FILE [OPERATION]"),
+        ("schema", "onex schema [OPTIONS] [KIND]"),
+        ("new effect", "onex new effect [OPTIONS] NAME"),
+    ],
+)
+def test_a_usage_line_has_brackets_only_around_what_may_be_left_out(onex: Onex, command: str, usage: str) -> None:
+    """As everybody writes them, in the help and in the complaint about a mistake."""
+    asked = onex(*command.split(), "--help").out
+    mistaken = onex(*command.split(), "--no-such-option").err
+
+    assert {line.strip() for line in asked.splitlines()} >= {f"Usage: {usage}"}
+    assert f"Usage: {usage}" in mistaken.splitlines()
+
+
 def test_a_mistyped_command_gets_the_nearest(onex: Onex) -> None:
     """Status 2, as for every mistake in what was typed."""
     ended = onex("valdate")
