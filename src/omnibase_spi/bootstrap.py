@@ -13,6 +13,17 @@ from omnibase_core.registry.breaker_registry import BreakerRegistry
 from omnibase_core.registry.budget_registry import BudgetRegistry
 from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
 from omnibase_core.utils.settings_source import settings_from_environ
+from omnibase_spi.defaults import (
+    AlgorithmRegistry,
+    HealthMonitor,
+    MetricsCollector,
+    PerformanceMonitor,
+    ServiceRegistry,
+    SettingsConfigProvider,
+    StructuredLogger,
+    SystemClock,
+)
+from omnibase_spi.store_memory import MemoryStateManager
 
 if TYPE_CHECKING:
     from omnibase_spi.secrets import LayeredSecrets
@@ -52,8 +63,19 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "BudgetRegistry": lambda: BudgetRegistry(_settings(container).retry_budget),
         "ProtocolSecretProvider": lambda: _secrets(container),
         "ProtocolEffectMetrics": _metrics,
+        "ProtocolEventBus": _event_bus,
         "Environment": lambda: _environment(_settings(container)),
         "WallClock": lambda: time.time,
+        "ProtocolClock": SystemClock,
+        "ProtocolLogger": StructuredLogger,
+        "ProtocolPerformanceMonitor": PerformanceMonitor,
+        "ProtocolMetricsCollector": MetricsCollector,
+        "ProtocolHealthMonitor": lambda: HealthMonitor(container),
+        "ProtocolServiceRegistry": lambda: ServiceRegistry(container),
+        "ProtocolAlgorithmRegistry": AlgorithmRegistry,
+        "NodeConfigProvider": SettingsConfigProvider,
+        "ProtocolStateManager": MemoryStateManager,
+        "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
         **_adapters(container),
     }
 
@@ -109,6 +131,12 @@ def _adapters(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:
         return FilesystemHandler(policy.file_roots, max_file_bytes=policy.max_file_bytes)
 
     return {"HttpRestAdapter": http, "DbAdapter": db, "KafkaAdapter": kafka, "FilesystemHandler": filesystem}
+
+
+def _event_bus() -> object:
+    from omnibase_spi.events_memory import MemoryEventBus
+
+    return MemoryEventBus()
 
 
 def _metrics() -> object:

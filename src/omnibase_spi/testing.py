@@ -9,20 +9,24 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 from uuid import UUID
 
-from pydantic import JsonValue
+from pydantic import BaseModel, JsonValue
 
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.events.model_event_bus import EventReceipt
+from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope, as_envelope
 from omnibase_core.protocols.protocol_effect_handler import EffectResponse
 from omnibase_core.registry.breaker_registry import BreakerRegistry
 from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
+from omnibase_spi.events_memory import MemoryEventBus
 
 if TYPE_CHECKING:
 
     from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 Answer = EffectResponse | Mapping[str, JsonValue] | BaseException | Callable[["ResolvedIOContext"], object]
 """What a scripted handler does for one call: return, raise, or ask a function, which may be a coroutine function."""
@@ -100,6 +104,27 @@ def hang(seconds: float = 1e9) -> Callable[["ResolvedIOContext"], Awaitable[Mapp
         return OK
 
     return answer
+
+
+class RecordingBus(MemoryEventBus):
+    """A memory bus that remembers what was published, whether or not anybody subscribes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.published: list[tuple[ModelEventEnvelope[object], str, str | None]] = []
+        """(envelope, topic, key), in the order in which `publish` returned."""
+
+    async def publish(
+        self, event: ModelEventEnvelope[P] | BaseModel, *, topic: str | None = None, key: str | None = None
+    ) -> EventReceipt:
+        envelope = as_envelope(event)
+        receipt = await super().publish(envelope, topic=topic, key=key)
+        self.published.append((envelope, receipt.topic, key))
+        return receipt
+
+    def payloads(self, event_type: str | None = None) -> list[object]:
+        """What was published, of one event type or of all."""
+        return [each.payload for each, _topic, _key in self.published if event_type in {None, each.event_type}]
 
 
 def container_with(**handlers: object) -> ModelONEXContainer:
