@@ -13,6 +13,17 @@ from omnibase_core.registry.breaker_registry import BreakerRegistry
 from omnibase_core.registry.budget_registry import BudgetRegistry
 from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
 from omnibase_core.utils.settings_source import settings_from_environ
+from omnibase_spi.defaults import (
+    AlgorithmRegistry,
+    HealthMonitor,
+    MetricsCollector,
+    PerformanceMonitor,
+    ServiceRegistry,
+    SettingsConfigProvider,
+    StructuredLogger,
+    SystemClock,
+)
+from omnibase_spi.store_memory import MemoryStateManager
 
 if TYPE_CHECKING:
     from omnibase_spi.secrets import LayeredSecrets
@@ -55,6 +66,16 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "ProtocolEventBus": _event_bus,
         "Environment": lambda: _environment(_settings(container)),
         "WallClock": lambda: time.time,
+        "ProtocolClock": SystemClock,
+        "ProtocolLogger": StructuredLogger,
+        "ProtocolPerformanceMonitor": PerformanceMonitor,
+        "ProtocolMetricsCollector": MetricsCollector,
+        "ProtocolHealthMonitor": lambda: HealthMonitor(container),
+        "ProtocolServiceRegistry": lambda: ServiceRegistry(container),
+        "ProtocolAlgorithmRegistry": AlgorithmRegistry,
+        "NodeConfigProvider": SettingsConfigProvider,
+        "ProtocolStateManager": MemoryStateManager,
+        "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
         **_adapters(container),
     }
 

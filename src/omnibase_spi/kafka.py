@@ -167,6 +167,16 @@ class KafkaAdapter:
 
     def _open(self, key: _Key, correlation_id: UUID | None) -> ProducerLink:
         connection_name, acks, compression, limit_ms = key
+        connection = self._connection(connection_name, correlation_id)
+        settings = producer_settings(connection_name, connection, acks, compression, limit_ms)
+        return ProducerLink(connection_name, lambda link: _make(link, connection, settings))
+
+    def check_connection(self, connection_name: str) -> None:
+        """Raise like `execute` for a name that is unknown or set up wrongly; nothing is connected."""
+        connection = self._connection(connection_name, None)
+        producer_settings(connection_name, connection, "all", "none", _DELIVERY_LADDER_MS[0])
+
+    def _connection(self, connection_name: str, correlation_id: UUID | None) -> ModelConnection:
         connection = self._connections.get(connection_name)
         if connection is None:
             text = (
@@ -180,8 +190,7 @@ class KafkaAdapter:
                 correlation_id,
                 phase=EnumFaultPhase.NOT_SENT,
             )
-        settings = producer_settings(connection_name, connection, acks, compression, limit_ms)
-        return ProducerLink(connection_name, lambda link: _make(link, connection, settings))
+        return connection
 
     async def _send_when_there_is_room(
         self,

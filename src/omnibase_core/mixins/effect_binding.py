@@ -11,10 +11,15 @@ from uuid import UUID
 from pydantic import JsonValue
 
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.grammar.template_text import NO_DEFAULT
 from omnibase_core.logging.redaction import register_secret
 from omnibase_core.models.configuration.model_circuit_breaker import ModelCircuitBreaker
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
-from omnibase_core.protocols.protocol_effect_handler import EffectResponse, ProtocolEffectHandler
+from omnibase_core.protocols.protocol_effect_handler import (
+    EffectResponse,
+    ProtocolEffectHandler,
+    ProtocolNamedConnections,
+)
 from omnibase_core.protocols.protocol_effect_metrics import (
     ProtocolEffectMetrics,
     ProtocolEffectWatch,
@@ -56,6 +61,7 @@ class BoundOperation:
     budgets: BudgetRegistry | None
     budget: RetryBudget | None
     meter: ProtocolOperationMeter | None
+    env_names: frozenset[str]
     watch: ProtocolOperationWatch | None = None
 
     def budget_of(self, target: str) -> RetryBudget | None:
@@ -67,11 +73,16 @@ class BoundOperation:
 
 @dataclass(slots=True)
 class BoundPlan:
-    """A plan bound to the services of one container, valid while the container's `version` stays."""
+    """A plan bound to the services of one container, valid while the container's `version` stays.
+
+    preflight: an operation behind the first could be found to be hopeless, and would end the call; the first finds out
+    by itself.
+    """
 
     plan: EffectPlan
     version: int
     operations: tuple[BoundOperation, ...]
+    preflight: bool
     secrets: ProtocolSecretProvider | None
     environ: Mapping[str, str]
     wall_clock: Callable[[], float]
@@ -92,7 +103,7 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
     clock = container.get_service_optional("WallClock")
     operations = []
     for operation in plan.operations:
-        handler, missing = _handler(operation.handler_kind, container)
+        handler, missing = _handler(operation, container)
         breaker = None
         if operation.breaker.enabled and not in_transaction:
             breaker = breakers.breaker(operation.breaker_key, operation.breaker, f"{plan.name}/{operation.name}")
@@ -107,6 +118,7 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
                 own_budgets,
                 own_budgets.budget(operation.io.target) if own_budgets and operation.io.target else None,
                 observe.operation_meter(plan.name, operation.name, operation.handler_kind) if observe else None,
+                _env_names(operation),
                 watch.operation_watch(plan.name, operation.name) if isinstance(watch, ProtocolEffectWatch) else None,
             )
         )
@@ -114,6 +126,7 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
         plan,
         getattr(container, "version", 0),
         tuple(operations),
+        plan.mode.aborts and any(op.missing or op.env_names or op.plan.io.secret_names for op in operations[1:]),
         secrets if isinstance(secrets, ProtocolSecretProvider) else None,
         cast("Mapping[str, str]", environ) if isinstance(environ, Mapping) else os.environ,  # texts by contract
         cast("Callable[[], float]", clock if callable(clock) else time.time),  # callable checked
@@ -121,14 +134,25 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
     )
 
 
-def _handler(kind: str, container: Container) -> tuple[ProtocolEffectHandler | None, ModelOnexError | None]:
+def _handler(
+    operation: OperationPlan, container: Container
+) -> tuple[ProtocolEffectHandler | None, ModelOnexError | None]:
+    """The handler of an operation, or why it cannot run: no handler, or a connection that nobody has named."""
     try:
         registry = cast("EffectHandlerRegistry", container.get_service("EffectHandlerRegistry"))  # the container's own
-        return cast(
-            "ProtocolEffectHandler", container.get_service(registry.resolve(kind))
-        ), None  # duck-typed on purpose
+        handler = container.get_service(registry.resolve(operation.handler_kind))
+        if operation.connection_name and isinstance(handler, ProtocolNamedConnections):
+            handler.check_connection(operation.connection_name)
     except ModelOnexError as error:
         return None, error
+    return cast("ProtocolEffectHandler", handler), None  # duck-typed on purpose
+
+
+def _env_names(operation: OperationPlan) -> frozenset[str]:
+    """The variables without which the operation cannot be resolved."""
+    return frozenset(
+        hole.path[0] for _, hole in operation.io.holes if hole.source == "env" and hole.default is NO_DEFAULT
+    )
 
 
 _kept: set["asyncio.Task[object]"] = set()

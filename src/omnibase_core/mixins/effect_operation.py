@@ -132,6 +132,14 @@ async def run_operation(operation: BoundOperation, call: Call) -> Finished:
         started = loop.time()
 
 
+def refuse_operation(operation: BoundOperation, call: Call, error: ModelOnexError) -> Finished:
+    """An operation that ends before its first attempt, because it cannot run."""
+    now = call.loop.time()
+    fault = fault_of_error(error, operation.plan.lists)
+    fault.phase = EnumFaultPhase.NOT_SENT
+    return _ended(operation, call, _Progress(now, now), EnumStopReason.NOT_RETRYABLE, _FAILED, fault)
+
+
 async def _attempt(
     operation: BoundOperation, call: Call, progress: _Progress, started: float
 ) -> tuple[EffectResponse | None, Fault | None]:

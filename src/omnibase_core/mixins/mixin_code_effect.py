@@ -45,7 +45,16 @@ NEVER_RETRIED: Final = frozenset(
         EnumCoreErrorCode.CIRCUIT_BREAKER_OPEN,
     }
 )
-_BUGS: Final = (TypeError, AttributeError, NameError, LookupError, AssertionError, NotImplementedError, SyntaxError, ImportError)
+_BUGS: Final = (
+    TypeError,
+    AttributeError,
+    NameError,
+    LookupError,
+    AssertionError,
+    NotImplementedError,
+    SyntaxError,
+    ImportError,
+)
 _HOPELESS: Final = (*_BUGS, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """Exceptions that the next attempt would only meet again."""
 _CAP_MS: Final = 30_000

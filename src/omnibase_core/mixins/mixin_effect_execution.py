@@ -15,7 +15,8 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.mixins.effect_binding import BoundPlan, Container, bind
 from omnibase_core.mixins.effect_flow import run_in_order, run_in_parallel
-from omnibase_core.mixins.effect_operation import Call, Finished
+from omnibase_core.mixins.effect_operation import Call, Finished, refuse_operation
+from omnibase_core.mixins.effect_preflight import first_hopeless
 from omnibase_core.mixins.effect_transaction import run_transaction
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
 from omnibase_core.models.model_effect_input import ModelEffectInput
@@ -72,7 +73,13 @@ class MixinEffectExecution:
         try:
             trouble: ModelOnexError | None = None
             retries = 0
-            if plan.transaction is not None:
+            finished: list[Finished | None]
+            hopeless = await first_hopeless(call) if bound.preflight else None
+            if hopeless is not None:
+                finished = [None] * len(bound.operations)
+                finished[hopeless[0]] = refuse_operation(bound.operations[hopeless[0]], call, hopeless[1])
+                state = EnumTransactionState.NONE
+            elif plan.transaction is not None:
                 ended = await run_transaction(call, plan.transaction)
                 finished, state, trouble, retries = ended.finished, ended.state, ended.trouble, ended.retries
             else:

@@ -1,17 +1,21 @@
 """The EFFECT node."""
 
 import asyncio
+import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Literal, Self
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
-from pydantic_core import to_json
+from pydantic_core import to_json, to_jsonable_python
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.handlers.filesystem_handler import FilesystemHandler
+from omnibase_core.logging.correlation import current_correlation_id
+from omnibase_core.logging.redaction import redact
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.mixins.effect_rollback import TransactionContext
 from omnibase_core.mixins.mixin_code_effect import EffectMetrics, MixinCodeEffect
@@ -21,7 +25,8 @@ from omnibase_core.models.contracts.subcontracts.effect_resolved_context import 
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import ModelEffectOutput
-from omnibase_core.utils.contract_loader import load_contract
+
+_log = logging.getLogger("onex.effect")
 
 FileOperation = Literal["read", "write", "delete", "exists", "copy", "move"]
 _FILE_OPERATIONS: Final = ("read", "write", "delete", "exists", "copy", "move")
@@ -57,6 +62,8 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
         Raises ContractError with every problem of the contract, and ModelOnexError VALIDATION_ERROR for a contract of
         another kind or a `str` that names a file.
         """
+        from omnibase_core.utils.contract_loader import load_contract  # YAML: a node written in Python never needs it
+
         loaded = load_contract(contract)
         if loaded.effect_subcontract is None:
             raise ModelOnexError(
@@ -88,6 +95,39 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
         average_duration_ms, circuit_breakers {class and effect type: state}.
         """
         return self._counters.snapshot()
+
+    async def emit_state_change_event(
+        self, event_type: str, payload: Mapping[str, object], correlation_id: UUID | None = None
+    ) -> bool:
+        """Publish an event on the event bus: that of an attribute `event_bus`, else the container's.
+
+        True when the bus took it; False, with a log event, when there is none or it refused. Raises nothing but
+        cancellation, since what the event tells has happened already.
+        """
+        # events cost a tenth of what importing this module may cost, and most nodes publish none
+        from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
+        from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
+
+        try:
+            bus = getattr(self, "event_bus", None)
+            if not isinstance(bus, ProtocolEventBus):
+                find = getattr(self.container, "get_service_optional", None)
+                bus = find("ProtocolEventBus") if callable(find) else None
+            if not isinstance(bus, ProtocolEventBus):
+                return False
+            event = ModelEventEnvelope[JsonValue].model_validate(
+                {
+                    "event_type": event_type,
+                    "payload": to_jsonable_python(payload, fallback=str),
+                    "correlation_id": correlation_id or current_correlation_id.get() or uuid4(),
+                    "source": f"onex:{type(self).__name__}",
+                }
+            )
+            await bus.publish(event)
+        except Exception as error:  # noqa: BLE001  # the event is about something that has happened: it must not fail
+            _log.warning("event %s of %s was not published: %s", event_type, type(self).__name__, redact(str(error)))
+            return False
+        return True
 
     async def execute_file_operation(
         self, operation_type: FileOperation | str, file_path: str | Path, data: object = None, atomic: bool = True

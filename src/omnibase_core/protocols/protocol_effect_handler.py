@@ -87,3 +87,12 @@ class ProtocolTransactionalHandler(Protocol):
         is closed when its state is in doubt.
         """
         ...
+
+
+@runtime_checkable
+class ProtocolNamedConnections(Protocol):
+    """A handler that knows its connections by name, so that a wrong name is found before anything has been done."""
+
+    def check_connection(self, connection_name: str) -> None:
+        """Raise ModelOnexError, RESOURCE_UNAVAILABLE listing the names that there are, for one that is unknown."""
+        ...

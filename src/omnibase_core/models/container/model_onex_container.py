@@ -31,7 +31,8 @@ class ModelONEXContainer:
     Thread-safe; a look-up is one dict access.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, parent: "ModelONEXContainer | None" = None) -> None:
+        self._parent = parent
         self._services: dict[str, object] = {}
         self._factories: dict[str, Callable[[], object]] = {}
         self._lock = threading.RLock()
@@ -89,7 +90,9 @@ class ModelONEXContainer:
     def has_service(self, key: ServiceKey) -> bool:
         """Whether a look-up would succeed, as far as can be told without making the service."""
         self._load_defaults()
-        return _name(key) in self._services or _name(key) in self._factories
+        if _name(key) in self._services or _name(key) in self._factories:
+            return True
+        return self._parent is not None and self._parent.has_service(key)
 
     def _make(self, name: str) -> object:
         with self._lock:
@@ -99,6 +102,8 @@ class ModelONEXContainer:
                 self._load_defaults()
             factory = self._factories.get(name)
             if factory is None:
+                if self._parent is not None:
+                    return self._parent.get_service(name)
                 raise self._unknown(name)
             service = factory()
             self._services[name] = service
@@ -108,7 +113,7 @@ class ModelONEXContainer:
     def _load_defaults(self) -> None:
         """Add the default factories of `omnibase_spi`, where it is installed; what is registered already stays."""
         with self._lock:
-            if self._defaults_loaded:
+            if self._defaults_loaded or self._parent is not None:
                 return
             self._defaults_loaded = True
             try:
@@ -130,6 +135,26 @@ class ModelONEXContainer:
             EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
             {"service": name, "nearest": near},
         )
+
+    def scope(self) -> "ModelONEXContainer":
+        """A container for one call or request: what is registered there is found first and closed with it.
+
+        Everything else comes from this container, defaults included, and stays with it.
+        """
+        return ModelONEXContainer(parent=self)
+
+    def made_services(self) -> dict[str, object]:
+        """The services that exist by now, oldest first; nothing is made for the answer."""
+        with self._lock:
+            return {name: self._services[name] for name in self._made}
+
+    def pings(self) -> dict[str, Callable[[], object]]:
+        """The `ping()` of every service that was made and has one without arguments, by service name."""
+        return {
+            name: service.ping
+            for name, service in self.made_services().items()
+            if service is not self and callable(getattr(service, "ping", None)) and _takes_nothing(service.ping)
+        }
 
     def keep_abandoned(self, work: Coroutine[object, object, object]) -> None:
         """Keep a handler that ignored its cancellation alive until it ends by itself; `aclose` waits for it."""
@@ -172,6 +197,14 @@ class ModelONEXContainer:
 
     async def __aexit__(self, *_exc: object) -> None:
         await self.aclose()
+
+
+def _takes_nothing(ping: Callable[..., object]) -> bool:
+    try:
+        inspect.signature(ping).bind()
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 ONEXContainer = ModelONEXContainer
