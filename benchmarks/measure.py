@@ -99,7 +99,7 @@ def in_flight(call: Callable[[], Awaitable[object]], calls: int, operations_per_
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. limit, goal: what the figure should stay below, or above; None where nothing was promised."""
+    """A line of the table. limit, goal: what the figure should stay below, or above; None: nothing was promised."""
 
     group: str
     figure: str

@@ -169,13 +169,8 @@ class Exchange:
 
     async def _send(self, route: Route) -> "tuple[ClientResponse, bytes | None]":
         """Send one request. The body is None when the response is a redirect to follow."""
-        await self._pools.enter()
-        try:
-            return await self._send_now(route)
-        finally:
-            self._pools.leave()
-
-    async def _send_now(self, route: Route) -> "tuple[ClientResponse, bytes | None]":
+        if not self._pools.try_enter():
+            await self._pools.enter()
         stream: BodyStream | None = None
         response: ClientResponse | None = None
         dials: list[str] = []
@@ -219,6 +214,8 @@ class Exchange:
             if stream is not None:
                 await stream.settle()
             return response, body
+        finally:
+            self._pools.leave()
         # Outside the handler: the client's exception knows headers and query, and must not hang on the fault.
         raise failure
 

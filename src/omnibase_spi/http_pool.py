@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import importlib
 import weakref
+from collections import deque
 from collections.abc import AsyncGenerator
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -41,21 +42,32 @@ class LoopPools:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: AddressGuard) -> None:
         self.loop = loop
-        self._room = asyncio.Semaphore(_descriptors() // 2)
+        self._free = _descriptors() // 2
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self.flights: dict[tuple[str, str, str, str | None], list[asyncio.Future[EffectFault | None]]] = {}
         self._guard = guard
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._keeper: AsyncGenerator[None, None] | None = None
 
-    async def enter(self) -> None:
-        """Wait, in order of arrival, until one more request may be under way; `leave` must follow.
+    def try_enter(self) -> bool:
+        """Take a place for one more request under way; False when half of the process's descriptors are in use.
 
-        At once, unless half of the descriptors that the process may open are in use. When the wait is cut off, the
-        cancellation says by its cause that nothing was sent.
+        `leave` must follow, as it must after `enter`.
         """
+        if self._free:
+            self._free -= 1
+            return True
+        return False
+
+    async def enter(self) -> None:
+        """Wait for a place, in order of arrival. A wait that is cut off says by its cause that nothing was sent."""
+        waiter: asyncio.Future[None] = self.loop.create_future()
+        self._waiters.append(waiter)
         try:
-            await self._room.acquire()
+            await waiter
         except asyncio.CancelledError as cancelled:
+            if not waiter.cancelled():  # it got the place in the same moment
+                self.leave()
             message = (
                 "not sent: as many requests are under way as half of the descriptors that this process may open; raise "
                 "its limit (ulimit -n), or start fewer operations at once"
@@ -64,8 +76,13 @@ class LoopPools:
             raise cancelled from EffectFault(message, code, phase=EnumFaultPhase.NOT_SENT, transient=True)
 
     def leave(self) -> None:
-        """The request has ended."""
-        self._room.release()
+        """The request has ended: its place goes to who has waited longest."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
 
     async def session(self, *, guarded: bool) -> "aiohttp.ClientSession":
         """The session of one kind, opened at the first request.
