@@ -95,19 +95,28 @@ def directories(loaded: LoadedSettings) -> Iterator[Check]:
 
 
 def _data_dir(path: Path, *, configured: bool) -> Check:
-    """Writable, found out by writing where the directory exists; else by the rights of its nearest ancestor."""
-    if path.is_dir():
-        try:
-            with tempfile.TemporaryFile(dir=path):
-                return Check("system", "data_dir", OK, f"{path} is writable")
-        except OSError as error:
-            return _unwritable(path, error.strerror or str(error), configured=configured)
-    ancestor = next((parent for parent in path.absolute().parents if parent.exists()), Path("/"))
-    if path.exists() or not ancestor.is_dir():
-        return _unwritable(path, "is no directory", configured=configured)
-    if not os.access(ancestor, os.W_OK | os.X_OK):
-        return _unwritable(path, f"cannot be made in {ancestor}", configured=configured)
-    return Check("system", "data_dir", OK, f"{path} is made when it is first needed")
+    problem = _no_writing(path)
+    if problem:
+        return _unwritable(path, problem, configured=configured)
+    there = "is writable" if path.is_dir() else "is made when it is first needed"
+    return Check("system", "data_dir", OK, f"{path} {there}")
+
+
+def _no_writing(directory: Path) -> str:
+    """Why nothing can be put there, or nothing; found out by writing, because root may do what the file system cannot.
+
+    Of a directory that does not exist yet the nearest one above it is asked, in which it would be made.
+    """
+    there = directory
+    try:
+        if directory.exists() and not directory.is_dir():
+            return "is no directory"
+        there = next(path for path in (directory, *directory.absolute().parents) if path.exists())
+        with tempfile.TemporaryFile(dir=there):
+            return ""
+    except OSError as error:
+        why = error.strerror or str(error)
+        return why if there == directory else f"cannot be made in {there}: {why}"
 
 
 def _unwritable(path: Path, why: str, *, configured: bool) -> Check:
@@ -170,14 +179,14 @@ async def _connection(container: "ModelONEXContainer", loaded: LoadedSettings, n
 def _sqlite_file_to_be(url: str) -> Path | None:
     """The file of an SQLite connection that does not exist yet: asking the database would make it."""
     path = url.removeprefix("sqlite:///")
-    if path == url or not path or path == ":memory:" or "\0" in path or Path(path).exists():
+    if path == url or not path or path == ":memory:" or "\0" in path:
         return None
-    return Path(path)
+    return None if os.path.lexists(path) else Path(path)
 
 
 def _missing_sqlite(name: str, file: Path) -> Check:
-    directory = file.absolute().parent
-    if directory.is_dir() and os.access(directory, os.W_OK | os.X_OK):
+    problem = _no_writing(file.parent)
+    if not problem:
         return Check("connections", name, OK, f"{file} is made when it is first used")
-    why = "cannot be written" if directory.is_dir() else "does not exist"
-    return Check("connections", name, FAILED, f"{file}: the directory {why}", f"make {directory} writable")
+    fix = "correct the url, or grant the permission to write there"
+    return Check("connections", name, FAILED, f"{file}: its directory {file.parent}: {problem}", fix)

@@ -190,3 +190,29 @@ def test_doctor_tells_a_directory_that_cannot_be_used(onex: Onex, tmp_path: Path
 
     assert ended.status == 4
     assert "is no directory" in ended.out
+
+
+def test_doctor_knows_that_a_run_makes_the_directory_of_a_database(onex: Onex, tmp_path: Path) -> None:
+    """An SQLite connection whose directory is missing is fine where it can be made."""
+    (tmp_path / "onex.toml").write_text('[connections.here]\nurl = "sqlite:///not/yet/here.db"\n')
+
+    ended = onex("doctor", "--json")
+
+    check = next(check for check in json.loads(ended.out)["checks"] if check["name"] == "here")
+    assert (ended.status, check["status"]) == (0, "ok")
+    assert [path.name for path in tmp_path.iterdir()] == ["onex.toml"]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    ['data_dir = "/proc/onex/data"\n', '[connections.data_dir]\nurl = "sqlite:////proc/onex/here.db"\n'],
+)
+def test_doctor_does_not_believe_the_rights_of_root(onex: Onex, tmp_path: Path, settings: str) -> None:
+    """Where nobody can make anything, not even root can, whatever the permission bits say."""
+    (tmp_path / "onex.toml").write_text(settings)
+
+    ended = onex("doctor", "--json")
+
+    check = [check for check in json.loads(ended.out)["checks"] if check["name"] == "data_dir"][-1]
+    assert (ended.status, check["status"]) == (4, "failed")
+    assert "/proc" in check["detail"]
