@@ -34,9 +34,9 @@ _ABOUT_SETTINGS: Final = paragraph(f"""
     `onex` reads built-in defaults, then one TOML file (`--config`, else `{FILE_VARIABLE}`, else `{DEFAULT_FILE}` in
     the current directory if there is one), then variables; later over earlier, key by key. Relative paths in them
     count from the current directory. A variable is `ONEX_` and the key in upper case, with two underscores for each
-    dot; lists and maps are JSON. As a library, `register_effect_handlers(container, settings)` takes a
-    `ModelSettings`, and a bare container reads the variables only. `onex doctor` shows every value and where it
-    comes from.
+    dot; lists and maps are JSON. What follows `ONEX_SECRETS__` is the name of a secret, letter by letter. As a library,
+    `register_effect_handlers(container, settings)` takes a `ModelSettings`, and a bare container reads the variables
+    only. `onex doctor` shows every value and where it comes from.
 """)
 
 

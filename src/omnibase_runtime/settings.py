@@ -18,7 +18,7 @@ from pydantic import JsonValue, SecretStr
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.configuration.model_settings import ModelSettings
-from omnibase_core.utils.settings_source import Layer, environ_layer, settings_from_layers
+from omnibase_core.utils.settings_source import Layer, environ_layers, settings_from_layers
 
 DEFAULT_FILE: Final = "onex.toml"
 FILE_VARIABLE: Final = "ONEX_CONFIG"
@@ -50,10 +50,7 @@ def load_settings(config: Path | None, environ: Mapping[str, str]) -> LoadedSett
     """Read the settings. Raises ModelOnexError CONFIGURATION_ERROR that names file and line, or the variable."""
     file = _file(config, environ)
     layers: list[Layer] = [] if file is None else list(_file_layers(file))
-    for variable in sorted(environ):
-        data = environ_layer({variable: environ[variable]})
-        if data:
-            layers.append((variable, data))
+    layers += environ_layers(environ)
     settings, sources = settings_from_layers(layers)
     return LoadedSettings(settings, sources, file)
 
@@ -127,7 +124,7 @@ def _json(value: object) -> JsonValue:
     return value if isinstance(value, str | int | float | bool) else str(value)
 
 
-_HEADER = re.compile(r"\s*(\[[^\[].*\])\s*(?:#.*)?")
+_HEADER = re.compile(r"\s*(\[.*\])\s*(?:#.*)?")
 _KEY = re.compile(r"""\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
 
@@ -185,7 +182,9 @@ def _shown(key: str, value: object) -> str:
         return MASK
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "none"
-    return "no restriction" if value is None else str(value)
+    if value is None:
+        return "the current directory" if key == "policy.file_roots" else "no restriction"
+    return str(value)
 
 
 _URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>//)?(?P<rest>[^?#]*)(?P<query>[?#].*)?", re.DOTALL)

@@ -92,6 +92,11 @@ def _whole(info: FieldInfo) -> object:
     return Annotated[(info.annotation, *extra)] if extra else info.annotation
 
 
+def words_of(annotation: object) -> str:
+    """What a value of this annotation may be, such as `a whole number from 1 to 10`."""
+    return _shape(annotation).allowed
+
+
 _Branch = tuple[object, tuple[object, ...]]
 
 

@@ -1,41 +1,41 @@
 """Settings out of layers of plain data, with the source of every value. Reading files is the runtime's business."""
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, cast
 
 from pydantic import JsonValue, ValidationError
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.configuration.model_settings import ModelSettings
+from omnibase_core.utils.settings_findings import settings_problems
 
 PREFIX: Final = "ONEX_"
 Layer = tuple[str, Mapping[str, JsonValue]]
 """(name of the source, such as a file name, its nested data)."""
 
 
-def environ_layer(environ: Mapping[str, str]) -> Mapping[str, JsonValue]:
-    """Variables such as `ONEX_CONNECTIONS__PRIMARY_POSTGRES__URL` as nested data; names become lower case.
+def environ_layers(environ: Mapping[str, str]) -> Iterator[Layer]:
+    """Variables such as `ONEX_CONNECTIONS__PRIMARY_POSTGRES__URL` as nested data, one layer each, by name.
 
-    A value that is a JSON list, map, number or boolean is read as such, everything else is a text. Variables whose
-    first word is no setting are somebody else's and left alone.
+    Names become lower case, but for what follows `ONEX_SECRETS__`: that is the name of a secret, letter by letter. A
+    value that is a JSON list, map, number or boolean is read as such, everything else is a text. Variables whose first
+    word is no setting are somebody else's and left alone.
     """
-    layer: dict[str, JsonValue] = {}
     for variable, raw in sorted(environ.items()):
         if not variable.startswith(PREFIX):
             continue
-        keys = variable[len(PREFIX) :].lower().split("__")
-        if keys[0] not in ModelSettings.model_fields:
+        first, divider, rest = variable[len(PREFIX) :].partition("__")
+        first = first.lower()
+        if first not in ModelSettings.model_fields:
             continue
-        here = layer
-        for key in keys[:-1]:
-            below = here.setdefault(key, {})
-            if not isinstance(below, dict):
-                below = here[key] = {}
-            here = below
-        here[keys[-1]] = raw if keys[-1] in {"url", "data_dir", "secrets_dir"} or keys[0] == "secrets" else _value(raw)
-    return layer
+        keys = [first, *([rest] if first == "secrets" else rest.lower().split("__"))] if divider else [first]
+        is_text = keys[-1] in {"url", "data_dir", "secrets_dir"} or first == "secrets"
+        layer: JsonValue = raw if is_text else _value(raw)
+        for key in reversed(keys):
+            layer = {key: layer}
+        yield variable, cast("dict[str, JsonValue]", layer)  # there is at least one key
 
 
 def _value(raw: str) -> JsonValue:
@@ -58,14 +58,11 @@ def settings_from_layers(layers: Iterable[Layer]) -> tuple[ModelSettings, dict[s
     try:
         return ModelSettings.model_validate(merged), sources
     except ValidationError as error:
-        problems = []
-        for detail in error.errors(include_input=False, include_url=False):
-            key = ".".join(str(part) for part in detail["loc"])
-            source = next((s for k, s in sources.items() if k == key or k.startswith(key + ".")), "the settings")
-            problems.append(f"{key} ({source}): {detail['msg']}")
-        raise ModelOnexError(
-            f"settings: {'; '.join(problems)}", EnumCoreErrorCode.CONFIGURATION_ERROR, {"problems": problems}
-        ) from None
+        problems = settings_problems(error, merged, sources)
+    told = problems[0] if len(problems) == 1 else "".join(f"\n  {problem}" for problem in problems)
+    raise ModelOnexError(
+        f"settings: {told}", EnumCoreErrorCode.CONFIGURATION_ERROR, {"problems": [*problems]}
+    ) from None
 
 
 def _merge(
@@ -78,6 +75,8 @@ def _merge(
     for key, value in data.items():
         below = into.get(key)
         if isinstance(value, dict):
+            if not value:
+                sources[".".join((*path, key))] = source
             if not isinstance(below, dict):
                 below = into[key] = {}
             _merge(below, value, (*path, key), source, sources)
@@ -88,4 +87,4 @@ def _merge(
 
 def settings_from_environ(environ: Mapping[str, str]) -> ModelSettings:
     """The settings that environment variables alone give."""
-    return settings_from_layers([("environment", environ_layer(environ))])[0]
+    return settings_from_layers(environ_layers(environ))[0]

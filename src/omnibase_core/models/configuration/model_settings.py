@@ -22,7 +22,8 @@ class ModelConnection(FrozenModel):
 
 
 class ModelPolicy(FrozenModel):
-    """What contracts may reach. None means: no restriction, which only the library and the command line use.
+    """What contracts may reach. None means no restriction, which only the library and the command line use, except for
+    `file_roots`.
 
     file_roots: directories below which files may be touched; None: the current directory of the process.
     allowed_hosts: `host`, `*.suffix`, either with `:port`; applied to every request and every redirect.
