@@ -10,25 +10,17 @@ live in memory: they end with the process.
 """
 
 import asyncio
-import inspect
 import logging
 import random
-from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Generator
-from contextvars import ContextVar, copy_context
-from datetime import UTC, datetime
+from contextvars import copy_context
 from itertools import count
-from types import CoroutineType
 from typing import Final, TypeVar, cast
-from uuid import UUID
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import to_json
+from pydantic import BaseModel
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.logging.correlation import current_correlation_id
-from omnibase_core.logging.redaction import redact
 from omnibase_core.models.events.event_handler import EventName, event_name, marked_handlers
 from omnibase_core.models.events.model_event_bus import (
     EventReceipt,
@@ -36,16 +28,14 @@ from omnibase_core.models.events.model_event_bus import (
     ModelEventBusStatistics,
     ModelEventGroupStatistics,
 )
-from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope, as_envelope, set_current_envelope
+from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope, as_envelope
+from omnibase_spi._event_engine import Engine, Patience, letter_of
 from omnibase_spi._event_groups import Delivery, Group, Handler, Member, Queue, SeenIds
 
 P = TypeVar("P")
 
 _log = logging.getLogger("onex.events")
-_TURNS: Final = 64  # events that a task handles before it lets others run, where handlers never wait
 _GRACE_SECONDS: Final = 1.0  # for cancelled handlers to put their things in order
-_MAX_REASON: Final = 1_000
-_current: ContextVar[Delivery | None] = ContextVar("onex_delivery", default=None)
 
 
 class MemoryEventBus:
@@ -84,23 +74,13 @@ class MemoryEventBus:
                     raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
         self._buffer = buffer
         self._overflow = overflow
-        self._max_attempts = max_attempts
-        self._base_delay_s = base_delay_s
-        self._max_delay_s = max_delay_s
-        self._jitter = jitter
         self._dedup = (dedup_window_s, dedup_ids)
-        self._max_dead_letters = max_dead_letters
         self._max_keys = max_keys
-
-        self._groups: dict[str, Group] = {}
+        patience = Patience(max_attempts, base_delay_s, max_delay_s, jitter)
+        self._engine = Engine(patience, max_dead_letters, self._retire)
         self._routes: dict[str, list[Queue]] = {}
         self._numbers = count()
-        self._parked: dict[Delivery, asyncio.TimerHandle] = {}
-        self._letters: OrderedDict[UUID, tuple[ModelDeadLetter, Delivery]] = OrderedDict()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._idle: list[asyncio.Future[None]] = []
-        self._pending = 0
-        self._published = self._unheard = self._forgotten = 0
+        self._published = self._unheard = 0
         self._retired = ModelEventGroupStatistics()
         self._closing = self._closed = False
 
@@ -111,8 +91,8 @@ class MemoryEventBus:
     ) -> EventReceipt:
         """See `ProtocolEventBus.publish`."""
         envelope = as_envelope(event)
-        loop = self._bind()
-        if self._closing and not self._inside():
+        loop = self._engine.bind()
+        if self._closing and not self._engine.inside():
             raise _closed_error("publish")
         name = envelope.event_type if topic is None else topic
         if key is None:
@@ -159,14 +139,14 @@ class MemoryEventBus:
             group.seen.add(identity, now)
             group.queued += 1
             groups += 1
-            self._put(Delivery(envelope, topic, key, queue, next(self._numbers)))
+            self._engine.put(Delivery(envelope, topic, key, queue, next(self._numbers)))
         self._published += 1
         return EventReceipt(envelope.envelope_id, topic, groups)
 
     async def _wait_for_place(self, queue: Queue) -> bool:
         """Take a place in the group's buffer; False when the last member left meanwhile."""
         group = queue.group
-        if self._inside():  # waiting could wait for itself, by whatever way round
+        if self._engine.inside():  # waiting could wait for itself, by whatever way round
             if group.places_taken >= group.capacity + self._overflow:
                 message = (
                     f"publish inside a handler: group {group.name!r} holds {group.places_taken} events, allowed are "
@@ -189,157 +169,6 @@ class MemoryEventBus:
                     group.free_place()
                 raise
         return False
-
-    def _put(self, delivery: Delivery) -> None:
-        group = delivery.queue.group
-        group.pending += 1
-        self._pending += 1
-        key = delivery.key
-        if key is not None:
-            lane = group.lanes.get(key)
-            if lane is not None:
-                lane.append(delivery)
-                return
-            group.lanes[key] = deque()
-        self._make_ready(delivery)
-
-    def _make_ready(self, delivery: Delivery) -> None:
-        """Lay the event where a member takes it, and see that one works; its queue has members."""
-        queue = delivery.queue
-        if delivery.key is None:
-            queue.ready.append(delivery)
-            member = queue.free_member()
-            if member is not None:
-                self._start(member)
-        else:
-            member = queue.owner(delivery.key)
-            member.ready.append(delivery)
-            if len(member.workers) < member.concurrency:
-                self._start(member)
-
-    # Handling
-
-    def _start(self, member: Member) -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._work(member), context=member.context.copy())
-        member.workers[task] = None
-
-    async def _work(self, member: Member) -> None:
-        """Handle events of a subscription until there is none left."""
-        task = cast("asyncio.Task[None]", asyncio.current_task())  # a coroutine of a task has one
-        turns = 0
-        try:
-            while (delivery := member.take()) is not None:
-                member.workers[task] = delivery
-                await self._handle(member, delivery, task)
-                member.workers[task] = None
-                if task.cancelling():  # the handler swallowed it
-                    return
-                turns += 1
-                if turns % _TURNS == 0:
-                    await asyncio.sleep(0)
-        finally:
-            member.workers.pop(task, None)
-
-    async def _handle(self, member: Member, delivery: Delivery, task: asyncio.Task[None]) -> None:
-        group = delivery.queue.group
-        group.delivered += 1
-        if delivery.attempts:
-            group.retried += 1
-        delivery.attempts += 1
-        envelope = delivery.envelope
-        set_current_envelope(envelope)
-        current_correlation_id.set(envelope.correlation_id)
-        _current.set(delivery)
-        delivery.running = True
-        try:
-            if member.model is not None and not isinstance(envelope.payload, member.model):
-                envelope = _with_model(envelope, member.model)
-            result = member.handler(envelope)
-            if type(result) is CoroutineType or inspect.isawaitable(result):
-                await result
-        except _UnfitError as error:
-            self._give_up(delivery, str(error), "ValidationError")
-        except Exception as error:  # noqa: BLE001 # this is the boundary: a handler may raise anything
-            self._failed(delivery, error)
-        except asyncio.CancelledError as error:
-            if task.cancelling():
-                member.give_back(delivery)
-                raise
-            self._failed(delivery, error)  # the handler's own: something that it awaited was cancelled
-        except BaseException:
-            member.give_back(delivery)
-            raise
-        else:
-            group.acknowledged += 1
-            self._finish(delivery)
-        finally:
-            delivery.running = False
-
-    def _failed(self, delivery: Delivery, error: BaseException) -> None:
-        if delivery.attempts >= self._max_attempts:
-            self._give_up(delivery, str(error) or type(error).__name__, type(error).__name__)
-            return
-        delay = min(self._max_delay_s, self._base_delay_s * 2.0 ** min(delivery.attempts - 1, 60))
-        delay *= 1 - self._jitter() / 2
-        loop = asyncio.get_running_loop()
-        self._parked[delivery] = loop.call_later(delay, self._again, delivery)
-
-    def _again(self, delivery: Delivery) -> None:
-        self._parked.pop(delivery, None)
-        if delivery.queue.members:
-            self._make_ready(delivery)
-        else:
-            self._drop(delivery)
-
-    def _give_up(self, delivery: Delivery, reason: str, error_type: str) -> None:
-        delivery.queue.group.dead += 1
-        letter = _letter(delivery, reason, error_type)
-        self._letters[letter.letter_id] = (letter, delivery)
-        if len(self._letters) > self._max_dead_letters:
-            self._letters.popitem(last=False)
-            self._forgotten += 1
-        _log.warning(
-            "event %s %s of group %s is a dead letter after %d attempts: %s",
-            letter.envelope.event_type,
-            letter.envelope.envelope_id,
-            letter.group,
-            letter.attempts,
-            letter.reason,
-        )
-        self._finish(delivery)
-
-    def _drop(self, delivery: Delivery) -> None:
-        delivery.queue.group.dropped += 1
-        self._finish(delivery)
-
-    def _finish(self, delivery: Delivery) -> None:
-        """Free the event's place, and let the next one of its key come."""
-        group = delivery.queue.group
-        while True:
-            group.pending -= 1
-            self._pending -= 1
-            group.free_place()
-            if delivery.key is None:
-                break
-            lane = group.lanes[delivery.key]
-            if not lane:
-                del group.lanes[delivery.key]
-                break
-            delivery = lane.popleft()
-            if delivery.queue.members:
-                self._make_ready(delivery)
-                break
-            group.dropped += 1
-        if not group.pending and not group.queues and not group.named:
-            self._retire(group)
-        if not self._pending:
-            self._wake_idle()
-
-    def _wake_idle(self) -> None:
-        for waiter in self._idle:
-            if not waiter.done():
-                waiter.set_result(None)
 
     # Subscribing
 
@@ -367,10 +196,10 @@ class MemoryEventBus:
             group_name = f"{called}#{next(self._numbers)}"
         else:
             group_name = group
-        joined = self._groups.get(group_name)
+        joined = self._engine.groups.get(group_name)
         if joined is None:
             joined = Group(group_name, self._buffer, SeenIds(*self._dedup), named=group is not None)
-            self._groups[group_name] = joined
+            self._engine.groups[group_name] = joined
         queue = joined.queues.get(name)
         if queue is None:
             queue = joined.queues[name] = Queue(joined, name, self._max_keys)
@@ -397,7 +226,7 @@ class MemoryEventBus:
         member.ready.clear()
         if queue.members:
             for delivery in moved:
-                self._make_ready(delivery)
+                self._engine.make_ready(delivery)
             return
         if group.queues.get(queue.name) is queue:
             del group.queues[queue.name]
@@ -408,35 +237,35 @@ class MemoryEventBus:
             self._routes.pop(queue.name, None)
         moved += queue.ready
         queue.ready.clear()
-        for delivery in [each for each in self._parked if each.queue is queue]:
-            self._parked.pop(delivery).cancel()
+        for delivery in [each for each in self._engine.parked if each.queue is queue]:
+            self._engine.parked.pop(delivery).cancel()
             moved.append(delivery)
         group.wake_all()
         for delivery in moved:
-            self._drop(delivery)
+            self._engine.drop(delivery)
         if not group.pending and not group.queues and not group.named:
             self._retire(group)
 
     def _retire(self, group: Group) -> None:
         """Forget a group that nobody can join again; its counts stay in the total."""
-        if self._groups.pop(group.name, None) is not None:
+        if self._engine.groups.pop(group.name, None) is not None:
             self._retired = _sum(self._retired, group.numbers())
 
     # Dead letters and numbers
 
     async def dead_letters(self, group: str | None = None) -> list[ModelDeadLetter]:
         """See `ProtocolEventBus.dead_letters`."""
-        return [letter for letter, _delivery in self._letters.values() if group is None or letter.group == group]
+        return [letter for letter, _delivery in self._engine.letters.values() if group is None or letter.group == group]
 
     async def redeliver(self, letter: ModelDeadLetter) -> bool:
         """See `ProtocolEventBus.redeliver`; does not wait for a place in the buffer."""
-        self._bind()
+        self._engine.bind()
         if self._closing:
             raise _closed_error("redeliver")
-        if letter.letter_id not in self._letters:
+        if letter.letter_id not in self._engine.letters:
             return False
-        _letter_kept, delivery = self._letters[letter.letter_id]
-        group = self._groups.get(letter.group)
+        _letter_kept, delivery = self._engine.letters[letter.letter_id]
+        group = self._engine.groups.get(letter.group)
         queue = None if group is None else group.queues.get(delivery.queue.name)
         if group is None or queue is None:
             message = (
@@ -444,96 +273,56 @@ class MemoryEventBus:
                 f"{delivery.queue.name!r}; subscribe first, then redeliver"
             )
             raise ModelOnexError(message, EnumCoreErrorCode.RESOURCE_UNAVAILABLE, {"group": letter.group})
-        del self._letters[letter.letter_id]
+        del self._engine.letters[letter.letter_id]
         group.redelivered += 1
         group.places_taken += 1
-        self._put(Delivery(delivery.envelope, delivery.topic, delivery.key, queue, next(self._numbers)))
+        self._engine.put(Delivery(delivery.envelope, delivery.topic, delivery.key, queue, next(self._numbers)))
         return True
 
     def statistics(self) -> ModelEventBusStatistics:
         """See `ProtocolEventBus.statistics`."""
-        groups = {name: group.numbers() for name, group in self._groups.items()}
+        groups = {name: group.numbers() for name, group in self._engine.groups.items()}
         total = self._retired
         for numbers in groups.values():
             total = _sum(total, numbers)
         return ModelEventBusStatistics(
             published=self._published,
             dropped=self._unheard + total.dropped,
-            dead_letters=len(self._letters),
-            forgotten_dead_letters=self._forgotten,
+            dead_letters=len(self._engine.letters),
+            forgotten_dead_letters=self._engine.forgotten,
             total=total,
             groups=groups,
         )
 
     # Life
 
-    def _inside(self) -> bool:
-        """Whether a handler of this bus called, or something that it started while it still runs."""
-        delivery = _current.get()
-        if delivery is None or not delivery.running:
-            return False
-        group = delivery.queue.group
-        return self._groups.get(group.name) is group
-
-    def _bind(self) -> asyncio.AbstractEventLoop:
-        """Go on in the running loop with what an earlier one left. CONFIGURATION_ERROR while that one still runs."""
-        loop = asyncio.get_running_loop()
-        if loop is self._loop:
-            return loop
-        if self._loop is not None and self._loop.is_running():
-            message = "a memory event bus is used from one event loop at a time, and another one is running it; "
-            message += "make one bus per loop, or publish with asyncio.run_coroutine_threadsafe in the loop of the bus"
-            raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
-        self._loop = loop
-        self._idle.clear()
-        for group in self._groups.values():
-            group.waiters.clear()
-            group.places_taken = group.pending
-            for queue in group.queues.values():
-                for member in queue.members:
-                    for delivery in [each for each in member.workers.values() if each is not None]:
-                        member.give_back(delivery)  # its loop ended without even cancelling
-                    member.workers = {}
-        parked, self._parked = self._parked, {}
-        for delivery in parked:
-            self._again(delivery)
-        self._start_idle()
-        return loop
-
-    def _start_idle(self) -> None:
-        for group in self._groups.values():
-            for queue in group.queues.values():
-                for member in queue.members:
-                    if not member.workers and (member.ready or queue.ready):
-                        self._start(member)
-
     def _refuse_inside(self) -> None:
-        if self._inside():
+        if self._engine.inside():
             message = "drain or aclose inside a handler of the same bus would wait for that handler; call it elsewhere"
             raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT)
 
     async def drain(self, timeout_s: float | None = None) -> bool:
         """See `ProtocolEventBus.drain`. CONFLICT inside a handler of this bus, which would wait for itself."""
-        loop = self._bind()
+        loop = self._engine.bind()
         self._refuse_inside()
-        if not self._pending or self._closed:
-            return not self._pending
-        self._start_idle()
+        if not self._engine.pending or self._closed:
+            return not self._engine.pending
+        self._engine.start_idle()
         waiter: asyncio.Future[None] = loop.create_future()
-        self._idle.append(waiter)
+        self._engine.idle.append(waiter)
         try:
             await asyncio.wait([waiter], timeout=timeout_s)
-            return not self._pending
+            return not self._engine.pending
         finally:
-            self._idle.remove(waiter)
+            self._engine.idle.remove(waiter)
 
     async def aclose(self, timeout_s: float = 30.0) -> list[ModelDeadLetter]:
         """See `ProtocolEventBus.aclose`."""
-        self._bind()
+        self._engine.bind()
         self._refuse_inside()
         self._closing = True
         try:
-            for group in self._groups.values():
+            for group in self._engine.groups.values():
                 group.wake_all(lambda: _closed_error("publish"))
             await self.drain(timeout_s)
         finally:
@@ -544,19 +333,21 @@ class MemoryEventBus:
         if self._closed:
             return []
         self._closed = True
-        self._wake_idle()
-        members = [m for group in self._groups.values() for queue in group.queues.values() for m in queue.members]
+        self._engine.wake_idle()
+        members = [
+            m for group in self._engine.groups.values() for queue in group.queues.values() for m in queue.members
+        ]
         tasks = [task for member in members for task in member.workers]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_GRACE_SECONDS)
         left = [delivery for member in members for delivery in member.workers.values() if delivery is not None]
-        for timer in self._parked.values():
+        for timer in self._engine.parked.values():
             timer.cancel()
-        left += self._parked
-        self._parked.clear()
-        for group in self._groups.values():
+        left += self._engine.parked
+        self._engine.parked.clear()
+        for group in self._engine.groups.values():
             left += [delivery for lane in group.lanes.values() for delivery in lane]
             left += [delivery for queue in group.queues.values() for delivery in queue.ready]
         left += [delivery for member in members for delivery in member.ready]
@@ -566,7 +357,7 @@ class MemoryEventBus:
         if left:
             _log.warning("event bus closed with %d events that were not handled", len(left))
         left.sort(key=lambda delivery: delivery.number)
-        return [_letter(each, "not handled when the bus was closed", "") for each in left]
+        return [letter_of(each, "not handled when the bus was closed", "") for each in left]
 
 
 class MemorySubscription:
@@ -603,34 +394,6 @@ class _Ended:
         tasks = [task for task in self._member.workers if task is not asyncio.current_task()]
         if tasks:
             await asyncio.wait(tasks)
-
-
-class _UnfitError(Exception):
-    """The payload is not what the subscription names; a repetition would find the same."""
-
-
-def _with_model(envelope: ModelEventEnvelope[object], model: type[BaseModel]) -> ModelEventEnvelope[object]:
-    try:
-        payload = model.model_validate_json(to_json(envelope.payload))
-    except ValidationError as error:
-        places = ", ".join(sorted({".".join(map(str, each["loc"])) or "payload" for each in error.errors()}))
-        message = f"the payload is no {model.__name__}: {error.error_count()} problems, at {places}"
-        raise _UnfitError(message) from None
-    return envelope.model_copy(update={"payload": payload})
-
-
-def _letter(delivery: Delivery, reason: str, error_type: str) -> ModelDeadLetter:
-    return ModelDeadLetter(
-        envelope=delivery.envelope,
-        topic=delivery.topic,
-        key=delivery.key,
-        group=delivery.queue.group.name,
-        subscription=delivery.queue.name,
-        attempts=delivery.attempts,
-        reason=redact(reason)[:_MAX_REASON],
-        error_type=error_type,
-        failed_at=datetime.now(UTC),
-    )
 
 
 def _closed_error(doing: str) -> ModelOnexError:
