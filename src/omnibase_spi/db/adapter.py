@@ -15,13 +15,13 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.enums.enum_effect_policy import EnumIsolationLevel
 from omnibase_core.errors.effect_fault import EffectFault
+from omnibase_core.grammar.sql_placeholders import leading_keyword
 from omnibase_core.models.configuration.model_settings import ModelConnection, ModelSettings
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import (
     ModelResolvedDbContext,
     ResolvedIOContext,
 )
 from omnibase_core.protocols.protocol_effect_handler import ProtocolDbTransaction
-from omnibase_core.grammar.sql_placeholders import leading_keyword
 from omnibase_spi.db.driver import (
     SESSION_WORDS,
     DbConnection,
@@ -106,13 +106,13 @@ class DbAdapter:
             # a `select` that writes: the reader refused it, the writer may do it
             return await _on(lanes.write, resolved_context)
         except EffectFault as fault:
-            raise self._in_context(fault, correlation_id, name) from None
+            raise self._in_context(fault, correlation_id, resolved_context.connection_name) from None
 
     def _in_context(self, fault: EffectFault, correlation_id: UUID, name: str) -> EffectFault:
         """The fault with what its reader needs to find the call."""
         fault.correlation_id = correlation_id
         fault.context.setdefault("connection", name)
-        if (driver := self._drivers.get(name)) is not None:
+        if (driver := self._drivers.get(self._canonical(name))) is not None:
             fault.context.setdefault("database", driver.name)
         return fault
 
@@ -143,14 +143,14 @@ class DbAdapter:
     async def _transaction(
         self, name: str, isolation_level: EnumIsolationLevel | None, read_only: bool
     ) -> AsyncIterator[ProtocolDbTransaction]:
-        name = self._canonical(name)
+        asked, name = name, self._canonical(name)
         key = (id(self), name)
         outer = (_ambient.get() or {}).get(key)
         if outer is not None:
             weaker = isolation_level is not None and outer.isolation_level.strength < isolation_level.strength
             if weaker or (read_only and not outer.read_only):
                 raise configuration_error(
-                    f"Transaction on {name!r}: one is open already, {outer.isolation_level.value} and "
+                    f"Transaction on {asked!r}: one is open already, {outer.isolation_level.value} and "
                     f"{'read only' if outer.read_only else 'writing'}; what is asked for inside it is a savepoint, "
                     "which cannot be stronger. Ask for it on the outer transaction."
                 )
@@ -165,7 +165,7 @@ class DbAdapter:
         level = driver.effective_isolation(isolation_level)
         if isolation_level is not None and level.strength < isolation_level.strength:
             raise configuration_error(
-                f"Transaction on {name!r}: {driver.name} has no isolation as strong as {isolation_level.value}."
+                f"Transaction on {asked!r}: {driver.name} has no isolation as strong as {isolation_level.value}."
             )
         lanes = self._lanes(self._pools(get_running_loop()), name)
         pool = lanes.read if read_only else lanes.write
@@ -173,7 +173,7 @@ class DbAdapter:
         opened = None
         try:
             await self._begin(connection, isolation_level, read_only=read_only)
-            label = _label(name, driver.name)
+            label = driver.label
             opened = Transaction(connection, label, read_only=read_only, isolation_level=level)
             async with opened.block() as transaction:
                 token = _ambient.set({**(_ambient.get() or {}), key: transaction})
@@ -271,7 +271,7 @@ class DbAdapter:
                     phase=EnumFaultPhase.NOT_SENT,
                 )
             path = str(Path(self._settings.data_dir) / "embedded.db")
-            return SqliteDriver(_label(name, "sqlite"), path, None, limit)
+            return SqliteDriver("the embedded database (sqlite)", path, None, limit)
         return _driver_of_url(name, connection, limit)
 
 

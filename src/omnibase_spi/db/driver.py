@@ -94,6 +94,8 @@ class Driver(Protocol):
 
     name: str
     """As OpenTelemetry spells it: `postgresql`, `mysql`, `sqlite`."""
+    label: str
+    """The connection in messages."""
     read_size: int
     write_size: int
     """Bounds of the two pools. 0 for `read_size`: reading and writing share the pool of writers."""

@@ -17,9 +17,9 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.enums.enum_effect_policy import EnumIsolationLevel
 from omnibase_core.errors.effect_fault import EffectFault
+from omnibase_core.grammar.sql_placeholders import leading_keyword
 from omnibase_core.models.configuration.model_settings import ModelConnection
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
-from omnibase_core.grammar.sql_placeholders import leading_keyword
 from omnibase_spi.db.driver import (
     Document,
     DuplicateColumnsError,

@@ -122,10 +122,23 @@ class SqliteConnection:
             fault = sqlite_fault(error, f"opening {self._label}")
             fault.phase = EnumFaultPhase.NOT_SENT
             raise fault from None
+        except OSError as error:
+            self.end()
+            raise self._no_directory(error) from None
         except BaseException:
             self.end()
             raise
         self._raw = holder[0]
+
+    def _no_directory(self, error: OSError) -> EffectFault:
+        directory = Path(self._driver.path).parent
+        return EffectFault(
+            f"opening {self._label}: the directory {directory} of its file cannot be made: {error.strerror or error}. "
+            "Name one that can: in the connection's url, or for the embedded database in data_dir (ONEX_DATA_DIR).",
+            EnumCoreErrorCode.CONFIGURATION_ERROR,
+            error_kind="DB_SETTINGS",
+            phase=EnumFaultPhase.NOT_SENT,
+        )
 
     @property
     def in_transaction(self) -> bool:

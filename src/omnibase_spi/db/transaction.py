@@ -22,8 +22,8 @@ from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.enums.enum_effect_policy import EnumIsolationLevel
 from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.errors.effect_fault import EffectFault
-from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
 from omnibase_core.grammar.sql_placeholders import leading_keyword
+from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
 from omnibase_spi.db.driver import GRACE_SECONDS, DbConnection, Document
 
 _ACTIVE = EnumTransactionState.ACTIVE

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
+from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_spi.db.adapter import DbAdapter
@@ -234,3 +237,39 @@ async def test_cancelled_while_connecting(scheme: str) -> None:
     await adapter.aclose()
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.parametrize("name", ["default", "embedded"])
+async def test_a_failure_of_the_embedded_database_is_told_by_the_name_that_was_used(tmp_path: Path, name: str) -> None:
+    """The two names are one database, and a message has none that the contract does not have."""
+    adapter = DbAdapter(ModelSettings(data_dir=tmp_path))
+    other = {"default": "embedded", "embedded": "default"}[name]
+
+    with pytest.raises(EffectFault) as statement:
+        await adapter.execute(context("SELECT nonsense", connection_name=name), CORRELATION)
+    with pytest.raises(ModelOnexError) as nested:
+        async with adapter.transaction(other), adapter.transaction(name, read_only=True):
+            pass
+
+    assert statement.value.context["connection"] == name
+    assert "the embedded database (sqlite)" in statement.value.message
+    assert repr(other) not in statement.value.message
+    assert repr(name) in nested.value.message
+    await adapter.aclose()
+
+
+@pytest.mark.parametrize("where", ["below a file", "below /proc"])
+async def test_a_data_directory_that_cannot_be_made_is_a_fault(tmp_path: Path, where: str) -> None:
+    """CONFIGURATION_ERROR with the directory, the reason and what to set; nothing was sent."""
+    (tmp_path / "file").write_text("")
+    directory = tmp_path / "file" / "data" if where == "below a file" else Path("/proc/onex/data")
+    adapter = DbAdapter(ModelSettings(data_dir=directory))
+
+    with pytest.raises(EffectFault) as caught:
+        await adapter.execute(context("SELECT 1", connection_name="embedded"), CORRELATION)
+
+    assert caught.value.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
+    assert (caught.value.error_kind, caught.value.phase) == ("DB_SETTINGS", EnumFaultPhase.NOT_SENT)
+    assert str(directory) in caught.value.message
+    assert "ONEX_DATA_DIR" in caught.value.message
+    await adapter.aclose()
