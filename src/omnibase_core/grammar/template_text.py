@@ -5,7 +5,7 @@ import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import JsonValue
 
@@ -24,8 +24,7 @@ class NoDefault:
 NO_DEFAULT: Final = NoDefault()
 
 
-@dataclass(frozen=True, slots=True)
-class Hole:
+class Hole(NamedTuple):
     """One placeholder.
 
     path: keys and list indexes below the source, as written; a numeric segment is an index where a list stands.
@@ -59,7 +58,9 @@ class TemplateError(Exception):
         self.problems = problems
 
 
-_OPENING = re.compile(r"\$\$\{|\$\{")
+_OPENING = re.compile(
+    r"\$\$\{|\$\{(?:(input|env|secret|meta)((?:\.[^\s.\[\]{}:$\"']+)+)\})?"  # the plainest placeholders as a whole
+)
 _BODY = re.compile(r"([A-Za-z_][\w-]*)((?:\.[^\s.\[\]{}:$\"']+|\[[0-9]+\])*)(?=\}|:-)")
 _SEGMENT = re.compile(r"\.([^.\[]+)|\[([0-9]+)\]")
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?=\})')
@@ -79,21 +80,26 @@ def parse_template(text: str) -> Template:
     constant = ""
     position = 0
     while opening is not None:
-        constant += text[position : opening.start()]
-        if opening.group() == "$${":
+        start, end = opening.span()
+        constant += text[position:start]
+        source, path = opening.groups()
+        position = end
+        if source is not None:
+            hole = Hole(source, tuple(path[1:].split(".")), NO_DEFAULT, opening.group(), start)
+        elif end - start == 3:
             constant += "${"
-            position = opening.end()
+            hole = None
         else:
             try:
-                hole, position = _read_hole(text, opening.start())
+                hole, position = _read_hole(text, start)
             except TemplateError as error:
                 problems += error.problems
-                position = opening.end()
-            else:
-                if constant:
-                    parts.append(constant)
-                    constant = ""
-                parts.append(hole)
+                hole = None
+        if hole is not None:
+            if constant:
+                parts.append(constant)
+                constant = ""
+            parts.append(hole)
         opening = _OPENING.search(text, position)
     if problems:
         raise TemplateError(*problems)

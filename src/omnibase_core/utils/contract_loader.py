@@ -12,6 +12,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
@@ -184,14 +185,13 @@ def _judge_root(data: JsonValue, findings: Findings) -> LoadedContract | None:
 
 
 def _settle_hash(contract: ModelEffectSubcontract, findings: Findings) -> None:
-    """Compare the given hash, or fill it in: it does not count as set, so that equality ignores it."""
-    computed = contract_hash(contract)
+    """Compare the given hash, or have it computed when it is first read."""
     metadata = contract.metadata
     if metadata.contract_hash is None:
-        filled = metadata.model_copy()  # the model at hand may be the default that all contracts share
-        filled.__dict__["contract_hash"] = computed
-        contract.__dict__["metadata"] = filled
-    elif metadata.contract_hash != computed:
+        contract.__dict__["metadata"] = metadata.with_hash(partial(contract_hash, contract))
+        return
+    computed = contract_hash(contract)
+    if metadata.contract_hash != computed:
         findings.add(
             "W-HASH",
             "contract_hash is not that of this contract: it was changed since the hash was taken",

@@ -23,7 +23,7 @@ from omnibase_core.protocols.protocol_effect_handler import EffectResponse
 from omnibase_core.utils.extraction import PathError, compile_extract, engine_of, extract_all
 from omnibase_core.utils.faults import RetryLists, is_listed_anywhere
 from omnibase_core.utils.io_plan import compile_io
-from omnibase_core.utils.templates import Part, Scope, render_hole, scalar_text, single_body, text_of
+from omnibase_core.utils.templates import Renderer, Scope, scalar_text, single_body, text_of
 
 Context = Mapping[str, Mapping[str, object]]
 """Keys `input`, `output`, `secrets`, `env`; env and secrets not given are read from the process environment."""
@@ -40,14 +40,14 @@ def resolve_template(template: str, context: Context, *, environ: Mapping[str, s
 
 
 @lru_cache(maxsize=1024)
-def _compiled_text(template: str) -> Part:
+def _compiled_text(template: str) -> str | Renderer:
     try:
         parsed = parse_template(template)
     except TemplateError as error:
         raise ModelOnexError(f"template {template!r}: {error}", EnumCoreErrorCode.VALIDATION_ERROR) from None
-    if len(parsed) == 1 and isinstance(parsed[0], Hole):
-        return render_hole(parsed[0], single_body)
-    return text_of(parsed, scalar_text)
+    alone = len(parsed) == 1 and isinstance(parsed[0], Hole)
+    part = text_of(parsed, single_body if alone else scalar_text)
+    return part if isinstance(part, str) else part.emit()
 
 
 def resolve_io_config(

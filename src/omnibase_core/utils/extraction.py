@@ -31,7 +31,9 @@ MISSING: Final = Missing()
 
 Finder = Callable[[JsonValue], JsonValue | Missing]
 ResponseFinder = Callable[["EffectResponse"], JsonValue | Missing]
+_Found = JsonValue | Missing
 
+_names_only: Final = re.compile(r"\$(?:\.[A-Za-z_][A-Za-z0-9_]*)+").fullmatch  # most paths are no more than that
 # Names as RFC 9535 writes them in shorthand, quoted names without escapes, and indexes.
 _SIMPLE_STEP = re.compile(
     r"[ \t\n\r]*(?:\.([A-Za-z_\u0080-\ud7ff\ue000-\U0010ffff][A-Za-z0-9_\u0080-\ud7ff\ue000-\U0010ffff]*)"
@@ -68,7 +70,7 @@ def _walk_dots(steps: Sequence[str]) -> Finder:
     """Keys, and indexes where a list stands: a dotpath has no other way to write them."""
     fixed = tuple(steps)
 
-    def walk(document: JsonValue) -> JsonValue | Missing:
+    def walk(document: JsonValue) -> _Found:
         here = document
         for step in fixed:
             if isinstance(here, dict) and step in here:
@@ -83,6 +85,8 @@ def _walk_dots(steps: Sequence[str]) -> Finder:
 
 
 def _simple_steps(path: str) -> list[str | int] | None:
+    if _names_only(path):
+        return [*path.split(".")[1:]]
     if not path.startswith("$"):
         return None
     steps: list[str | int] = []
@@ -101,13 +105,13 @@ def _walk(steps: Sequence[str | int]) -> Finder:
     if len(steps) == 1 and isinstance(steps[0], str):
         key = steps[0]
 
-        def one(document: JsonValue) -> JsonValue | Missing:
+        def one(document: JsonValue) -> _Found:
             return document.get(key, MISSING) if isinstance(document, dict) else MISSING
 
         return one
     fixed = tuple(steps)
 
-    def walk(document: JsonValue) -> JsonValue | Missing:
+    def walk(document: JsonValue) -> _Found:
         here = document
         for step in fixed:
             if isinstance(step, str):
@@ -131,7 +135,7 @@ def _compile_rfc9535(path: str) -> Finder:
     except (jsonpath_rfc9535.JSONPathError, ValueError, RecursionError) as error:  # ValueError: an endless integer
         raise PathError(str(error).split("\n", 1)[0]) from None
 
-    def find(document: JsonValue) -> JsonValue | Missing:
+    def find(document: JsonValue) -> _Found:
         if not isinstance(document, list | dict):
             return MISSING
         try:

@@ -1,6 +1,8 @@
 """HTTP configs compiled: URL, headers, query, body and credentials, each encoded for its place (section 2.4)."""
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final, cast
 from urllib.parse import quote_plus
 from uuid import UUID, uuid4, uuid5
@@ -18,36 +20,39 @@ from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     ModelHttpOAuth2Auth,
 )
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import (
-    ModelResolvedContext,
     ModelResolvedHttpContext,
     ModelResolvedOAuth2,
 )
 from omnibase_core.models.primitives.trusted import trusted
 from omnibase_core.utils.io_compiler import (
     MAX_URL_LENGTH,
+    Build,
     Compiler,
+    Resolved,
     Resolver,
-    Value,
     builder,
     json_or_nearly,
     judge_text,
+    list_value,
     mapping_value,
-    own_copies,
-    ready_values,
-    split_parts,
+    prepare,
 )
 from omnibase_core.utils.json_templates import json_tree
 from omnibase_core.utils.templates import (
     Encoder,
+    Late,
+    Made,
     Part,
+    Piece,
     Renderer,
     Scope,
+    Text,
+    Value,
     body_and_kind,
     compile_getter,
     join,
     path_of,
     refuse,
-    render_hole,
     scalar_text,
     single_body,
     text_of,
@@ -55,8 +60,9 @@ from omnibase_core.utils.templates import (
 from omnibase_core.utils.url_template import UrlPlan, compile_url
 
 
-def compile_http(config: ModelHttpIOConfig, compiler: Compiler) -> tuple[Resolver, str | None]:
-    headers = compiler.headers(config.headers)
+def compile_http(config: ModelHttpIOConfig, compiler: Compiler) -> tuple[Build, str | None]:
+    """Judge an HTTP config; gives how its resolver is built, and the target unless only a run knows it."""
+    headers: dict[str, str | Late] = {**compiler.headers(config.headers)}
     compiler.names(config.query_params, "query_params")
     query = {name: _query_value(value, compiler, "query_params", name) for name, value in config.query_params.items()}
     start = len(compiler.holes)
@@ -64,11 +70,12 @@ def compile_http(config: ModelHttpIOConfig, compiler: Compiler) -> tuple[Resolve
     body_is_secret = any(hole.source == "secret" for _, hole in compiler.holes[start:])
     oauth2 = _http_auth(config, compiler, headers, query)
     _http_idempotency_key(config, compiler, headers)
-    given = {name.lower() for name in config.headers}
-    if isinstance(content_type, str) and "content-type" not in given:
+    free = not any(name.lower() == "content-type" for name in config.headers)
+    if isinstance(content_type, str) and free:
         headers["Content-Type"] = content_type
     url = _compile_url(config.url_template, config.allowed_hosts, compiler, "url_template")
-    constants: dict[str, object] = {
+    fields: dict[str, object] = {
+        "url": "",
         "timeout_ms": config.timeout_ms,
         "method": config.method,
         "connect_timeout_ms": config.connect_timeout_ms,
@@ -79,40 +86,25 @@ def compile_http(config: ModelHttpIOConfig, compiler: Compiler) -> tuple[Resolve
         "body_is_secret": body_is_secret,
         "response_format": config.response_format,
         "max_response_bytes": config.max_response_bytes,
+        "headers": mapping_value(headers),
+        "query_params": mapping_value(query),
     }
-    dynamic: dict[str, Value] = {}
-    constants["headers"], render_headers = mapping_value(headers)
-    if render_headers is not None:
-        dynamic["headers"] = render_headers
-    if any(callable(value) for value in query.values()):
-        dynamic["query_params"] = _query_renderer(query)
+    if config.body_file is None:
+        fields["body"] = body
     else:
-        constants["query_params"] = query
-    if config.body_file is not None:
-        path = path_of(compiler.parse(config.body_file, "body_file"))
-        if isinstance(path, str):
-            constants["body_file"] = path
-        else:
-            dynamic["body_file"] = path
-    elif isinstance(body, str) or body is None:
-        constants["body"] = body
-    else:
-        dynamic["body"] = body
+        fields["body_file"] = path_of(compiler.parse(config.body_file, "body_file"))
     if oauth2 is not None:
-        dynamic["oauth2"] = oauth2
-    json_when_no_text = content_type is _BY_VALUE and "content-type" not in given
-    return _http_resolver(constants, dynamic, url, json_when_no_text=json_when_no_text), url.origin
+        fields["oauth2"] = oauth2
+    json_when_no_text = content_type is _BY_VALUE and free
+    return partial(_http_resolver, fields, url, json_when_no_text=json_when_no_text), url.origin
 
 
-def _http_resolver(
-    constants: dict[str, object], dynamic: dict[str, Value], url: UrlPlan, *, json_when_no_text: bool
-) -> Resolver:
-    ready = ready_values(ModelResolvedHttpContext, {"url": "", **constants})
-    fields_set = {"url", *constants, *dynamic}
-    changing = tuple((own_copies(ready, dynamic) | dynamic).items())
-    render_url = url.render
+def _http_resolver(fields: Mapping[str, object], url: UrlPlan, *, json_when_no_text: bool) -> Resolver:
+    ready, changing = prepare(ModelResolvedHttpContext, fields)
+    fields_set = set(fields)
+    render_url = url.emit()
 
-    def resolve(scope: Scope) -> tuple[ModelResolvedContext, str]:
+    def resolve(scope: Scope) -> Resolved:
         values = ready.copy()
         for name, value in changing:
             values[name] = value(scope)
@@ -128,6 +120,9 @@ def _http_resolver(
     return resolve
 
 
+_NO_URL: Final = UrlPlan(lambda: lambda _scope: ("", ""), None, host_from_data=False)
+
+
 def _compile_url(text: str, allowed_hosts: Sequence[str], compiler: Compiler, *path: str | int) -> UrlPlan:
     if len(text) > MAX_URL_LENGTH:
         compiler.report(
@@ -140,30 +135,30 @@ def _compile_url(text: str, allowed_hosts: Sequence[str], compiler: Compiler, *p
                 fix="send the data in the body",
             )
         )
-        return UrlPlan(lambda _scope: ("", ""), None, host_from_data=False)
+        return _NO_URL
     template = compiler.parse(text, *path)
     try:
         return compile_url(template or ("http://problem.invalid",), allowed_hosts if template else ())
     except TemplateError as error:
         compiler.problem(error, *path)
-        return UrlPlan(lambda _scope: ("", ""), None, host_from_data=False)
+        return _NO_URL
 
 
-def _query_value(value: object, compiler: Compiler, *path: str | int) -> str | list[str] | Value:
+def _query_value(value: object, compiler: Compiler, *path: str | int) -> str | list[object] | Late:
     if isinstance(value, list):
-        parts = [
-            compiler.text(item, scalar_text, *path, index) if isinstance(item, str) else scalar_text(item, _CONSTANT)
-            for index, item in enumerate(value)
-        ]
-        constants = [part for part in parts if isinstance(part, str)]
-        if len(constants) == len(parts):
-            return constants
-        return lambda scope: [part if isinstance(part, str) else part(scope) for part in parts]
+        return list_value(
+            [
+                compiler.text(item, scalar_text, *path, index)
+                if isinstance(item, str)
+                else scalar_text(item, _CONSTANT)
+                for index, item in enumerate(value)
+            ]
+        )
     if not isinstance(value, str):
         return scalar_text(value, _CONSTANT)
     template = compiler.parse(value, *path)
     if len(template) == 1 and isinstance(template[0], Hole):
-        return _query_hole(template[0])
+        return Made(partial(_query_hole, template[0]))
     return text_of(template, scalar_text)
 
 
@@ -182,15 +177,6 @@ def _query_hole(hole: Hole) -> Value:
 _CONSTANT: Final = Hole("input", (), None, "constant", 0)
 
 
-def _query_renderer(query: Mapping[str, str | list[str] | Value]) -> Value:
-    items = tuple(query.items())
-
-    def render(scope: Scope) -> dict[str, object]:
-        return {name: value(scope) if callable(value) else value for name, value in items}
-
-    return render
-
-
 class _ByValue:
     """Content type of a body that is one placeholder: JSON unless the value is a text."""
 
@@ -198,7 +184,7 @@ class _ByValue:
 _BY_VALUE: Final = _ByValue()
 
 
-def _http_body(config: ModelHttpIOConfig, compiler: Compiler) -> tuple[Part | Value | None, str | _ByValue | None]:
+def _http_body(config: ModelHttpIOConfig, compiler: Compiler) -> tuple[Part | Late | None, str | _ByValue | None]:
     if config.body_template is not None:
         return _template_body(config, config.body_template, compiler)
     if config.body_form is not None:
@@ -210,7 +196,7 @@ def _http_body(config: ModelHttpIOConfig, compiler: Compiler) -> tuple[Part | Va
 
 def _template_body(
     config: ModelHttpIOConfig, text: str, compiler: Compiler
-) -> tuple[Part | Value | None, str | _ByValue | None]:
+) -> tuple[Part | Late | None, str | _ByValue | None]:
     if text == "":
         return None, None
     template = compiler.parse(text, "body_template")
@@ -218,8 +204,8 @@ def _template_body(
         return None, None  # a problem, which has been reported
     if len(template) == 1 and isinstance(template[0], Hole):
         if any(name.lower() == "content-type" for name in config.headers):
-            return render_hole(template[0], single_body), None
-        return _single_body_pair(template[0]), _BY_VALUE
+            return text_of(template, single_body), None
+        return Made(partial(_single_body_pair, template[0])), _BY_VALUE
     is_json, declared = judge_text(text, config.headers)
     if not is_json:
         return text_of(template, scalar_text), None
@@ -257,7 +243,7 @@ def _leaves(tree: JsonValue, path: KeyPath) -> list[tuple[KeyPath, str]]:
 
 def _form_body(form: Mapping[str, object], compiler: Compiler) -> Part:
     compiler.names(form, "body_form")
-    pieces: list[Part] = []
+    pieces: list[Part | Piece] = []
     for name, value in form.items():
         for index, item in enumerate(value if isinstance(value, list) else [value]):
             path = ("body_form", name, index) if isinstance(value, list) else ("body_form", name)
@@ -270,9 +256,7 @@ def _form_body(form: Mapping[str, object], compiler: Compiler) -> Part:
 
 
 def _form_value(template: Template) -> Part:
-    return join(
-        [quote_plus(part) if isinstance(part, str) else render_hole(part, _form_component) for part in template]
-    )
+    return join([quote_plus(part) if isinstance(part, str) else (part, _form_component) for part in template])
 
 
 def _form_component(value: object, hole: Hole) -> str:
@@ -280,8 +264,11 @@ def _form_component(value: object, hole: Hole) -> str:
 
 
 def _http_auth(
-    config: ModelHttpIOConfig, compiler: Compiler, headers: dict[str, Part], query: dict[str, str | list[str] | Value]
-) -> Value | None:
+    config: ModelHttpIOConfig,
+    compiler: Compiler,
+    headers: dict[str, str | Late],
+    query: dict[str, str | list[object] | Late],
+) -> Late | None:
     auth = config.auth
     if auth is None:
         return None
@@ -307,20 +294,20 @@ def _http_auth(
     return None
 
 
-def _basic(auth: ModelHttpBasicAuth, compiler: Compiler) -> Part:
-    from base64 import b64encode
-
+def _basic(auth: ModelHttpBasicAuth, compiler: Compiler) -> str | Late:
     username = _credential_text(auth.username, _user_name, compiler, "username")
     password = _credential_text(auth.password, _credential, compiler, "password")
     pair = join([username, ":", password])
+    return _basic_value(pair) if isinstance(pair, str) else Made(partial(_basic_renderer, pair))
 
-    def encode(text: str) -> str:
-        return "Basic " + b64encode(text.encode()).decode()
 
-    if isinstance(pair, str):
-        return encode(pair)
-    render = pair
-    return lambda scope: encode(render(scope))
+def _basic_renderer(pair: Text) -> Renderer:
+    render = pair.emit()
+    return lambda scope: _basic_value(render(scope))
+
+
+def _basic_value(pair: str) -> str:
+    return "Basic " + b64encode(pair.encode()).decode()
 
 
 def _credential_text(text: str, encode: Encoder, compiler: Compiler, name: str) -> Part:
@@ -352,9 +339,11 @@ def _user_name(value: object, hole: Hole) -> str:
     return text
 
 
-def _oauth2(auth: ModelHttpOAuth2Auth, timeout_ms: int, compiler: Compiler) -> Value:
-    parts: dict[str, Part | None] = {
-        "token_url": _token_url(auth.token_url, compiler),
+def _oauth2(auth: ModelHttpOAuth2Auth, timeout_ms: int, compiler: Compiler) -> Late:
+    url = _compile_url(auth.token_url, [], compiler, "auth", "token_url")
+    fields = {
+        "timeout_ms": timeout_ms,
+        "token_url": Made(partial(_url_alone, url)),
         "client_id": compiler.text(auth.client_id, scalar_text, "auth", "client_id"),
         "client_secret": compiler.text(auth.client_secret, scalar_text, "auth", "client_secret"),
         "scope": None if auth.scope is None else compiler.text(auth.scope, scalar_text, "auth", "scope"),
@@ -366,17 +355,20 @@ def _oauth2(auth: ModelHttpOAuth2Auth, timeout_ms: int, compiler: Compiler) -> V
                     "E-HOST-FROM-DATA", f"token_url takes env and secret only, found {hole.text}", ("auth", "token_url")
                 )
             )
-    constants, dynamic = split_parts(parts)
-    resolve = builder(ModelResolvedOAuth2, {**constants, "timeout_ms": timeout_ms}, dynamic, "")
+    return Made(partial(_oauth2_resolver, fields))
+
+
+def _oauth2_resolver(fields: Mapping[str, object]) -> Value:
+    resolve = builder(ModelResolvedOAuth2, fields, "")
     return lambda scope: resolve(scope)[0]
 
 
-def _token_url(text: str, compiler: Compiler) -> Part:
-    url = _compile_url(text, [], compiler, "auth", "token_url")
-    return lambda scope: url.render(scope)[0]
+def _url_alone(url: UrlPlan) -> Renderer:
+    render = url.emit()
+    return lambda scope: render(scope)[0]
 
 
-def _http_idempotency_key(config: ModelHttpIOConfig, compiler: Compiler, headers: dict[str, Part]) -> None:
+def _http_idempotency_key(config: ModelHttpIOConfig, compiler: Compiler, headers: dict[str, str | Late]) -> None:
     key = config.idempotency_key
     if key is None:
         return
@@ -386,7 +378,7 @@ def _http_idempotency_key(config: ModelHttpIOConfig, compiler: Compiler, headers
         )
     compiler.header_name(key.header, "idempotency_key", "header")
     if key.value == "auto":
-        headers[key.header] = _auto_key(compiler.operation_name)
+        headers[key.header] = Made(partial(_auto_key, compiler.operation_name))
     else:
         headers[key.header] = compiler.header(key.value, "idempotency_key", "value")
 

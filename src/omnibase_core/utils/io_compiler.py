@@ -1,9 +1,8 @@
 """What all IO configs need to be compiled: reading their texts, collecting problems, building contexts."""
 
-from collections.abc import Callable, Iterable, Mapping
-from copy import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 from omnibase_core.grammar.template_text import Hole, Template, TemplateError, parse_template
@@ -14,9 +13,11 @@ from omnibase_core.models.primitives.trusted import trusted
 from omnibase_core.utils.json_templates import json_text, nearly_json_text
 from omnibase_core.utils.templates import (
     Encoder,
+    Late,
+    Made,
     Part,
-    Renderer,
     Scope,
+    Value,
     header_value,
     is_header_text,
     text_of,
@@ -27,23 +28,32 @@ MAX_PLACEHOLDERS: Final = 1_000
 MAX_URL_LENGTH: Final = 8_192
 """Characters of a URL template (RFC 9110, 4.1, asks everybody to support 8000 octets)."""
 
-Value = Callable[[Scope], object]
-Resolver = Callable[[Scope], tuple[ModelResolvedContext, str]]
-"""Scope -> (resolved context, target whose retry budget an attempt draws on)."""
+Resolved = tuple[ModelResolvedContext, str]
+"""(resolved context, target whose retry budget an attempt draws on)."""
+Resolver = Callable[[Scope], Resolved]
+Build = Callable[[], Resolver]
 
 
-@dataclass(slots=True)
 class IoPlan:
-    """A compiled IO config.
+    """An IO config that was judged.
 
-    holes: every placeholder with the key path of the text that holds it. target: None when known only at run time.
-    secret_names: what must be fetched before resolving.
+    resolve: its closures are built at the first call, which puts the real resolver in its place (twice, when two
+    threads come first: that is harmless). target: None when known only at run time. holes: every placeholder with the
+    key path of the text that holds it. secret_names: what must be fetched before resolving.
     """
 
+    __slots__ = ("holes", "resolve", "secret_names", "target")
     resolve: Resolver
-    target: str | None
-    holes: list[tuple[KeyPath, Hole]]
-    secret_names: frozenset[str] = frozenset()
+
+    def __init__(self, build: Build, target: str | None, holes: list[tuple[KeyPath, Hole]]) -> None:
+        def first_time(scope: Scope) -> Resolved:
+            self.resolve = resolve = build()
+            return resolve(scope)
+
+        self.resolve = first_time
+        self.target = target
+        self.holes = holes
+        self.secret_names = frozenset([hole.path[0] for _, hole in holes if hole.source == "secret"])
 
 
 @dataclass(slots=True)
@@ -137,36 +147,46 @@ class Compiler:
             self.literal(name, *path, name)
 
 
-def _dynamic(parts: Mapping[str, Part]) -> tuple[dict[str, str], tuple[tuple[str, Renderer], ...]]:
-    """Constants and closures of a map of texts, apart."""
-    constants = {name: part for name, part in parts.items() if isinstance(part, str)}
-    return constants, tuple((name, part) for name, part in parts.items() if not isinstance(part, str))
+def mapping_value(parts: Mapping[str, object]) -> dict[str, object] | Late:
+    """A map of constants and `Late`s as one value."""
+    constant = not any(isinstance(part, Late) for part in parts.values())
+    return dict(parts) if constant else Made(partial(_mapping_renderer, parts))
 
 
-def mapping_value(parts: Mapping[str, Part]) -> tuple[dict[str, str], Value | None]:
-    constants, dynamic = _dynamic(parts)
-    if not dynamic:
-        return constants, None
-    in_order = {name: constants.get(name, "") for name in parts}
+def list_value(parts: Sequence[object]) -> list[object] | Late:
+    """A list of constants and `Late`s as one value."""
+    constant = not any(isinstance(part, Late) for part in parts)
+    return list(parts) if constant else Made(partial(_list_renderer, parts))
 
-    def render(scope: Scope) -> dict[str, str]:
+
+def _list_renderer(parts: Sequence[object]) -> Value:
+    fixed = tuple([part.emit() if isinstance(part, Late) else _constant(part) for part in parts])
+    return lambda scope: [get(scope) for get in fixed]
+
+
+def _constant(value: object) -> Value:
+    return lambda _scope: value
+
+
+def _mapping_renderer(parts: Mapping[str, object]) -> Value:
+    changing = tuple([(name, part.emit()) for name, part in parts.items() if isinstance(part, Late)])
+    in_order = dict(parts)
+
+    def render(scope: Scope) -> dict[str, object]:
         values = in_order.copy()
-        for name, part in dynamic:
-            values[name] = part(scope)
+        for name, value in changing:
+            values[name] = value(scope)
         return values
 
-    return constants, render
+    return render
 
 
-def builder(
-    cls: type[ModelResolvedContext], constants: dict[str, object], dynamic: dict[str, Value], target: str
-) -> Resolver:
-    """The resolver of a context whose fields are independent of each other."""
-    ready = ready_values(cls, constants)
-    fields_set = set(constants) | set(dynamic)
-    changing = tuple((own_copies(ready, dynamic) | dynamic).items())
+def builder(cls: type[ModelResolvedContext], fields: Mapping[str, object], target: str) -> Resolver:
+    """The resolver of a context whose fields, constants or `Late`, are independent of each other."""
+    ready, changing = prepare(cls, fields)
+    fields_set = set(fields)
 
-    def resolve(scope: Scope) -> tuple[ModelResolvedContext, str]:
+    def resolve(scope: Scope) -> Resolved:
         values = ready.copy()
         for name, value in changing:
             values[name] = value(scope)
@@ -175,13 +195,17 @@ def builder(
     return resolve
 
 
-def ready_values(cls: type[ModelResolvedContext], constants: Mapping[str, object]) -> dict[str, object]:
-    """All fields of a context in the order of their declaration, defaults where nothing is given."""
-    ready = {**_defaults(cls), **constants}
-    for name, value in ready.items():
-        if name not in constants and type(value) in {list, dict}:
-            ready[name] = copy(value)
-    return ready
+def prepare(
+    cls: type[ModelResolvedContext], fields: Mapping[str, object]
+) -> tuple[dict[str, object], tuple[tuple[str, Value], ...]]:
+    """(all fields of a context in the order of their declaration, how those are made that each context has anew).
+
+    Constant lists and maps are copied for each context: a handler that changes its own changes no other.
+    """
+    ready = {**_defaults(cls), **fields}
+    copies = [(name, _copier(value)) for name, value in ready.items() if isinstance(value, list | dict)]
+    late = [(name, value.emit()) for name, value in fields.items() if isinstance(value, Late)]
+    return ready, (*copies, *late)
 
 
 @cache
@@ -194,26 +218,8 @@ def _defaults(cls: type[ModelResolvedContext]) -> dict[str, object]:
     }
 
 
-def own_copies(ready: Mapping[str, object], dynamic: Mapping[str, Value]) -> dict[str, Value]:
-    """Constant lists and maps are copied for each context: a handler that changes its own changes no other."""
-    return {
-        name: _copier(value) for name, value in ready.items() if name not in dynamic and isinstance(value, list | dict)
-    }
-
-
 def _copier(value: list[object] | dict[object, object]) -> Value:
     return lambda _scope: value.copy()
-
-
-def split_parts(parts: Mapping[str, Part | Value | None]) -> tuple[dict[str, object], dict[str, Value]]:
-    constants: dict[str, object] = {}
-    dynamic: dict[str, Value] = {}
-    for name, part in parts.items():
-        if part is None or isinstance(part, str):
-            constants[name] = part
-        else:
-            dynamic[name] = part
-    return constants, dynamic
 
 
 def judge_text(text: str, headers: Mapping[str, str]) -> tuple[bool, bool]:

@@ -1,10 +1,12 @@
 """IO configs compiled to resolvers: constants in a ready dict, one closure per field that has placeholders.
 
-`compile_io` is called once, at load. What it returns is called on every attempt and builds a resolved context.
+`compile_io` is called once, at load, and judges. The resolver is built at its first call; it is called on every attempt
+and builds a resolved context.
 """
 
 from collections.abc import Callable
-from typing import Final, cast
+from functools import partial
+from typing import Final
 
 from pydantic import JsonValue
 
@@ -24,20 +26,22 @@ from omnibase_core.models.contracts.subcontracts.effect_resolved_context import 
 )
 from omnibase_core.utils.http_plan import compile_http
 from omnibase_core.utils.io_compiler import (
+    Build,
     Compiler,
     IoPlan,
-    Resolver,
-    Value,
     builder,
     json_or_nearly,
     judge_text,
+    list_value,
     mapping_value,
-    split_parts,
 )
 from omnibase_core.utils.json_templates import json_text
 from omnibase_core.utils.templates import (
+    Late,
+    Made,
     Part,
     Scope,
+    Value,
     check_unicode,
     compile_getter,
     json_like,
@@ -45,7 +49,6 @@ from omnibase_core.utils.templates import (
     key_names,
     path_of,
     refuse,
-    render_hole,
     scalar_text,
     single_body,
     text_of,
@@ -64,62 +67,44 @@ def compile_io(
     """
     compiler = Compiler(report, operation_name, [] if holes is None else holes)
     if isinstance(config, ModelHttpIOConfig):
-        resolve, target = compile_http(config, compiler)
+        build, target = compile_http(config, compiler)
     elif isinstance(config, ModelDbIOConfig):
-        resolve, target = _db(config, compiler)
+        build, target = _db(config, compiler)
     elif isinstance(config, ModelKafkaIOConfig):
-        resolve, target = _kafka(config, compiler)
+        build, target = _kafka(config, compiler)
     else:
-        resolve, target = _filesystem(config, compiler)
-    secrets = frozenset(hole.path[0] for _, hole in compiler.holes if hole.source == "secret")
-    return IoPlan(resolve, target, compiler.holes, secrets)
+        build, target = _filesystem(config, compiler)
+    return IoPlan(build, target, compiler.holes)
 
 
-def _db(config: ModelDbIOConfig, compiler: Compiler) -> tuple[Resolver, str]:
+def _db(config: ModelDbIOConfig, compiler: Compiler) -> tuple[Build, str]:
     compiler.literal(config.connection_name, "connection_name")
     target = f"db:{config.connection_name}"
-    constants: dict[str, object] = {
+    params = [_tree_value(value, compiler, ("query_params", index)) for index, value in enumerate(config.query_params)]
+    fields = {
         "timeout_ms": config.timeout_ms,
         "connection_name": config.connection_name,
         "operation": config.operation,
         "query": config.query_template,
         "fetch_size": config.fetch_size,
         "read_only": config.read_only,
-        "params": [],
+        "params": list_value(params),
     }
-    if not config.query_params:
-        return builder(ModelResolvedDbContext, constants, {}, target), target
-    getters = [_tree_value(value, compiler, ("query_params", index)) for index, value in enumerate(config.query_params)]
-    if not any(callable(getter) for getter in getters):
-        return builder(ModelResolvedDbContext, {**constants, "params": getters}, {}, target), target
-    fixed = tuple(getter if callable(getter) else _constant(getter) for getter in getters)
-    return builder(
-        ModelResolvedDbContext, constants, {"params": lambda scope: [get(scope) for get in fixed]}, target
-    ), target
+    return partial(builder, ModelResolvedDbContext, fields, target), target
 
 
-def _constant(value: object) -> Value:
-    return lambda _scope: value
-
-
-def _tree_value(tree: JsonValue, compiler: Compiler, path: KeyPath) -> JsonValue | Value:
-    """A typed value: a constant, or a closure that keeps the types of what is put in."""
+def _tree_value(tree: JsonValue, compiler: Compiler, path: KeyPath) -> object:
+    """A typed value: a constant, or a `Late` that keeps the types of what is put in."""
     if isinstance(tree, str):
         template = compiler.parse(tree, *path)
         if len(template) == 1 and isinstance(template[0], Hole):
-            return _typed_hole(template[0])
+            return Made(partial(_typed_hole, template[0]))
         return text_of(template, scalar_text)
     if isinstance(tree, list):
-        parts = [_tree_value(child, compiler, (*path, index)) for index, child in enumerate(tree)]
-        if any(callable(part) for part in parts):
-            return lambda scope: [part(scope) if callable(part) else part for part in parts]
-        return cast("JsonValue", parts)  # none is a closure
+        return list_value([_tree_value(child, compiler, (*path, index)) for index, child in enumerate(tree)])
     if isinstance(tree, dict):
         compiler.names(tree, *path)
-        pairs = {key: _tree_value(child, compiler, (*path, key)) for key, child in tree.items()}
-        if any(callable(part) for part in pairs.values()):
-            return lambda scope: {key: part(scope) if callable(part) else part for key, part in pairs.items()}
-        return cast("JsonValue", pairs)  # none is a closure
+        return mapping_value({key: _tree_value(child, compiler, (*path, key)) for key, child in tree.items()})
     return tree
 
 
@@ -145,31 +130,34 @@ def _typed_hole(hole: Hole) -> Value:
     return typed
 
 
-def _kafka(config: ModelKafkaIOConfig, compiler: Compiler) -> tuple[Resolver, str]:
+def _kafka(config: ModelKafkaIOConfig, compiler: Compiler) -> tuple[Build, str]:
     compiler.literal(config.connection_name, "connection_name")
     target = f"kafka:{config.connection_name}"
-    parts: dict[str, Part | Value | None] = {"payload": _payload(config, compiler), "partition_key": None}
+    payload = _payload(config, compiler)
+    partition_key: Part | Late | None = None
     if config.partition_key_template is not None:
-        parts["partition_key"] = _partition_key(compiler.parse(config.partition_key_template, "partition_key_template"))
-    constants, dynamic = split_parts(parts)
-    constants |= {
+        partition_key = _partition_key(compiler.parse(config.partition_key_template, "partition_key_template"))
+    fields = {
         "timeout_ms": config.timeout_ms,
         "topic": config.topic,
         "connection_name": config.connection_name,
         "acks": config.acks,
         "compression": config.compression,
+        "payload": payload,
+        "partition_key": partition_key,
+        "headers": mapping_value(compiler.headers(config.headers)),
     }
-    constants["headers"], render_headers = mapping_value(compiler.headers(config.headers))
-    if render_headers is not None:
-        dynamic["headers"] = render_headers
-    return builder(ModelResolvedKafkaContext, constants, dynamic, target), target
+    return partial(builder, ModelResolvedKafkaContext, fields, target), target
 
 
-def _partition_key(template: Template) -> Part | Value:
+def _partition_key(template: Template) -> Part | Late:
     """A placeholder that stands alone and is null gives no key, rather than one key for all."""
     if len(template) != 1 or isinstance(template[0], str):
         return text_of(template, scalar_text)
-    hole = template[0]
+    return Made(partial(_text_or_none, template[0]))
+
+
+def _text_or_none(hole: Hole) -> Value:
     get = compile_getter(hole)
 
     def render(scope: Scope) -> str | None:
@@ -182,42 +170,46 @@ def _partition_key(template: Template) -> Part | Value:
 def _payload(config: ModelKafkaIOConfig, compiler: Compiler) -> Part:
     template = compiler.parse(config.payload_template, "payload_template")
     if len(template) == 1 and isinstance(template[0], Hole):
-        return render_hole(template[0], single_body)
+        return text_of(template, single_body)
     is_json, declared = judge_text(config.payload_template, config.headers)
     if is_json and template:
         return json_or_nearly(template, compiler, "payload_template", must_parse=declared)
     return text_of(template, scalar_text)
 
 
-def _filesystem(config: ModelFilesystemIOConfig, compiler: Compiler) -> tuple[Resolver, str]:
-    parts: dict[str, Part | None] = {
-        "file_path": path_of(compiler.parse(config.file_path_template, "file_path_template")),
-        "destination_path": None,
-        "content": None,
-    }
+def _filesystem(config: ModelFilesystemIOConfig, compiler: Compiler) -> tuple[Build, str]:
+    file_path = path_of(compiler.parse(config.file_path_template, "file_path_template"))
+    destination_path: Part | None = None
+    content: Part | Late | None = None
     if config.destination_path_template is not None:
-        parts["destination_path"] = path_of(
-            compiler.parse(config.destination_path_template, "destination_path_template")
-        )
+        destination_path = path_of(compiler.parse(config.destination_path_template, "destination_path_template"))
     if config.operation == "write":
         if config.content_template is None:
             compiler.parse("${input.content}", "content_template")
-            parts["content"] = _content
+            content = Made(lambda: _content)
         else:
-            parts["content"] = _content_text(config, config.content_template, compiler)
-    constants, dynamic = split_parts(parts)
-    constants |= {
-        name: getattr(config, name)
-        for name in ("timeout_ms", "operation", "atomic", "create_dirs", "encoding", "mode", "overwrite", "missing_ok")
+            content = _content_text(config, config.content_template, compiler)
+    fields = {
+        "timeout_ms": config.timeout_ms,
+        "operation": config.operation,
+        "atomic": config.atomic,
+        "create_dirs": config.create_dirs,
+        "encoding": config.encoding,
+        "mode": config.mode,
+        "overwrite": config.overwrite,
+        "missing_ok": config.missing_ok,
+        "file_path": file_path,
+        "destination_path": destination_path,
+        "content": content,
     }
-    return builder(ModelResolvedFilesystemContext, constants, dynamic, "filesystem"), "filesystem"
+    return partial(builder, ModelResolvedFilesystemContext, fields, "filesystem"), "filesystem"
 
 
 def _content_text(config: ModelFilesystemIOConfig, text: str, compiler: Compiler) -> Part:
     """A file's content; one named `.json` is JSON, so that no value can rewrite it."""
     template = compiler.parse(text, "content_template")
     if len(template) == 1 and isinstance(template[0], Hole):
-        return render_hole(template[0], single_body)
+        return text_of(template, single_body)
     if template and config.file_path_template.lower().endswith(".json"):
         return json_or_nearly(template, compiler, "content_template", must_parse=False)
     if config.file_path_template.endswith("}") and text.lstrip()[:1] in {"{", "["}:

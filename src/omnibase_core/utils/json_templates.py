@@ -7,7 +7,7 @@ from json.encoder import encode_basestring
 from pydantic import JsonValue
 
 from omnibase_core.grammar.template_text import Hole, Template, TemplateError, TemplateProblem, parse_template
-from omnibase_core.utils.templates import Part, join, json_string_inside, json_value, render_hole, scalar_text
+from omnibase_core.utils.templates import Part, Piece, join, json_string_inside, json_value, scalar_text
 
 _QUOTE = re.compile(r'\\.|"', re.DOTALL)
 _OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
@@ -19,7 +19,7 @@ def json_text(template: Template) -> Part:
     """A text that is JSON. Raises TemplateError when it does not parse, or has a placeholder as key."""
     parts, sample = _by_quotes(template, bare_is_json=True)
     try:
-        json.loads(sample, object_pairs_hook=_no_hole_in_keys, parse_constant=_no_constant)
+        _judge_json(sample)
     except TemplateError:
         raise
     except (ValueError, RecursionError) as error:
@@ -44,13 +44,13 @@ def nearly_json_text(template: Template) -> Part:
 
 def json_tree(tree: JsonValue) -> tuple[Part, list[TemplateProblem]]:
     """A tree whose string leaves are templates, as JSON text, and what is wrong in it."""
-    parts: list[Part] = []
+    parts: list[Piece] = []
     problems: list[TemplateProblem] = []
     _write_tree(tree, parts, problems)
     return join(parts), problems
 
 
-def _write_tree(tree: JsonValue, parts: list[Part], problems: list[TemplateProblem]) -> None:
+def _write_tree(tree: JsonValue, parts: list[Piece], problems: list[TemplateProblem]) -> None:
     if isinstance(tree, str):
         try:
             template = parse_template(tree)
@@ -90,19 +90,18 @@ def _surrogates(text: str) -> list[TemplateProblem]:
     return []
 
 
-def leaf_parts(template: Template) -> list[Part]:
+def leaf_parts(template: Template) -> list[Piece]:
     """A string leaf: alone a placeholder keeps its value's type, else all is one string."""
     if len(template) == 1 and isinstance(template[0], Hole):
-        return [render_hole(template[0], json_value)]
-    inside: list[Part] = [
-        encode_basestring(part)[1:-1] if isinstance(part, str) else render_hole(part, json_string_inside)
-        for part in template
+        return [(template[0], json_value)]
+    inside: list[Piece] = [
+        encode_basestring(part)[1:-1] if isinstance(part, str) else (part, json_string_inside) for part in template
     ]
     return ['"', *inside, '"']
 
 
-def _by_quotes(template: Template, *, bare_is_json: bool) -> tuple[list[Part], str]:
-    parts: list[Part] = []
+def _by_quotes(template: Template, *, bare_is_json: bool) -> tuple[list[Piece], str]:
+    parts: list[Piece] = []
     sample: list[str] = []
     inside = False
     for part in template:
@@ -123,10 +122,10 @@ def _by_quotes(template: Template, *, bare_is_json: bool) -> tuple[list[Part], s
                         "E-JSON-ESCAPE",
                     )
                 )
-            parts.append(render_hole(part, json_string_inside))
+            parts.append((part, json_string_inside))
             sample.append(_MARK)
         else:
-            parts.append(render_hole(part, json_value if bare_is_json else scalar_text))
+            parts.append((part, json_value if bare_is_json else scalar_text))
             sample.append(f'"{_MARK}"')  # a string, so that a placeholder as a key is found out
     return parts, "".join(sample)
 
@@ -140,6 +139,9 @@ def _no_hole_in_keys(pairs: list[tuple[str, object]]) -> None:
 def _no_constant(name: str) -> None:
     message = f"{name} is no JSON"
     raise ValueError(message)
+
+
+_judge_json = json.JSONDecoder(object_pairs_hook=_no_hole_in_keys, parse_constant=_no_constant).decode
 
 
 def _key_problem(key: str) -> TemplateProblem:

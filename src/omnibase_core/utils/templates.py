@@ -1,12 +1,13 @@
-"""Templates as closures: one getter and one encoder per placeholder, made at load (sections 2.4 and house 5.1).
+"""Templates as closures: one getter and one encoder per placeholder (section 2.4).
 
-A `Scope` is what placeholders read. An encoder turns one value into text for the place where it goes; it refuses what
-cannot be made safe there. Substituted values are never scanned again, because only constants and holes are joined.
+A text is judged at load and kept as a `Text`; its closures are built when it is first rendered, with nothing left to
+judge. A `Scope` is what placeholders read. An encoder turns one value into text for the place where it goes; it refuses
+what cannot be made safe there. Substituted values are never scanned again, because only constants and holes are joined.
 """
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from json.encoder import encode_basestring
 from math import isfinite
@@ -36,8 +37,48 @@ class Scope:
 
 Getter = Callable[[Scope], object]
 Encoder = Callable[[object, Hole], str]
+Value = Callable[[Scope], object]
 Renderer = Callable[[Scope], str]
-Part = str | Renderer
+
+
+class Late:
+    """A part of a plan that was judged at load and becomes a closure at first use."""
+
+    __slots__ = ()
+
+    def emit(self) -> Value:
+        """Build the closure; nothing is left to judge."""
+        raise NotImplementedError
+
+
+class Made(Late):
+    """A closure that a function builds."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[[], Value]) -> None:
+        self._make = make
+
+    def emit(self) -> Value:
+        return self._make()
+
+
+Piece = str | tuple[Hole, Encoder]
+
+
+class Text(Late):
+    """A text with placeholders, each of which has the encoder of its place."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self.pieces = pieces
+
+    def emit(self) -> Renderer:
+        return _join([piece if isinstance(piece, str) else render_hole(*piece) for piece in self.pieces])
+
+
+Part = str | Text
 
 _JSON_TYPES: Final = (str, int, float, list, dict, type(None))
 _ROOT_ATTRIBUTE: Final = {
@@ -283,58 +324,68 @@ def render_hole(hole: Hole, encode: Encoder) -> Renderer:
     return lambda scope: encode(get(scope), hole)
 
 
-def join(parts: Sequence[Part]) -> Part:
-    """A constant when all parts are constants, else a closure that joins them."""
-    if len(parts) == 1:
-        return parts[0]
-    merged: list[Part] = []
-    constant: list[str] = []
+def join(parts: Iterable[Part | tuple[Hole, Encoder]]) -> Part:
+    """The parts as one: a constant when all of them are."""
+    pieces: list[Piece] = []
     for part in parts:
-        if isinstance(part, str):
-            constant.append(part)
-            continue
-        if constant:
-            merged.append("".join(constant))
-            constant.clear()
-        merged.append(part)
-    if constant or not merged:
-        merged.append("".join(constant))
-    merged = [part for part in merged if part != ""]
-    if not merged:
-        return ""
-    if len(merged) == 1:
-        return merged[0]
-    if len(merged) == 2:
-        first, second = merged
+        if isinstance(part, Text):
+            pieces += part.pieces
+        else:
+            pieces.append(part)
+    constants = [piece for piece in pieces if isinstance(piece, str)]
+    return "".join(constants) if len(constants) == len(pieces) else Text(pieces)
+
+
+def _join(pieces: Sequence[str | Renderer]) -> Renderer:
+    """The closure that joins constants and what closures give; at least one piece is a closure."""
+    merged: list[str | Renderer] = []
+    for piece in pieces:
+        last = merged[-1] if merged else None
+        if isinstance(piece, str) and isinstance(last, str):
+            merged[-1] = last + piece
+        elif piece != "":
+            merged.append(piece)
+    first, *others = merged
+    if not others and not isinstance(first, str):
+        return first
+    if len(others) == 1:
+        second = others[0]
         if isinstance(first, str) and not isinstance(second, str):
             return lambda scope: first + second(scope)
-    pieces = tuple(merged)
-    return lambda scope: "".join([piece if type(piece) is str else piece(scope) for piece in pieces])  # type: ignore[operator]  # a piece that is no str is a closure
+    fixed = tuple(merged)
+    return lambda scope: "".join([piece if type(piece) is str else piece(scope) for piece in fixed])  # type: ignore[operator]  # a piece that is no str is a closure
 
 
 def text_of(template: Template, encode: Encoder) -> Part:
     """The template with every placeholder encoded the same way."""
-    return join([part if isinstance(part, str) else render_hole(part, encode) for part in template])
+    if len(template) == 1 and isinstance(template[0], str):
+        return template[0]
+    return Text([part if isinstance(part, str) else (part, encode) for part in template]) if template else ""
 
 
 def path_of(template: Template) -> Part:
     """A file path. Values are judged piece by piece, and the whole once more: two harmless dots make a harmful pair."""
     if len(template) == 1 and isinstance(template[0], Hole):
-        return render_hole(template[0], whole_path)
+        return Text([(template[0], whole_path)])
     text = text_of(template, path_piece)
-    if isinstance(text, str):
-        return text
-    render = text
-    dots = sum(part.count("..") for part in template if isinstance(part, str))
-    first = next(part for part in template if not isinstance(part, str))
-    absolute = isinstance(template[0], str) and template[0].startswith("/")
+    return text if isinstance(text, str) else _PathText(text.pieces)
 
-    def checked(scope: Scope) -> str:
-        path = render(scope)
-        if path.count("..") != dots:
-            raise refuse(first, "the values put together make '..'", EnumCoreErrorCode.SECURITY_VIOLATION)
-        if path.startswith("/") and not absolute:
-            raise refuse(first, "an empty value makes the path absolute", EnumCoreErrorCode.SECURITY_VIOLATION)
-        return path
 
-    return checked
+class _PathText(Text):
+    __slots__ = ()
+
+    def emit(self) -> Renderer:
+        render = super().emit()
+        dots = sum(piece.count("..") for piece in self.pieces if isinstance(piece, str))
+        first = next(piece[0] for piece in self.pieces if not isinstance(piece, str))
+        absolute = isinstance(self.pieces[0], str) and self.pieces[0].startswith("/")
+
+        def checked(scope: Scope) -> str:
+            path = render(scope)
+            if path.count("..") != dots:
+                raise refuse(first, "the values put together make '..'", EnumCoreErrorCode.SECURITY_VIOLATION)
+            if path.startswith("/") and not absolute:
+                raise refuse(first, "an empty value makes the path absolute", EnumCoreErrorCode.SECURITY_VIOLATION)
+            return path
+
+        return checked

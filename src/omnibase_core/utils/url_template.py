@@ -5,7 +5,7 @@ under the contract's `allowed_hosts`. A leading placeholder is a base URL.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.grammar.template_text import Hole, Template, TemplateError, TemplateProblem
 from omnibase_core.utils.host_rules import host_allowed
-from omnibase_core.utils.templates import Part, Scope, compile_getter, join, refuse, render_hole, scalar_text
+from omnibase_core.utils.templates import Piece, Renderer, Scope, Text, compile_getter, join, refuse, scalar_text
 
 _FROM_OPERATOR: Final = frozenset({"env", "secret"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
@@ -27,13 +27,14 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 Resolved = tuple[str, str]
 """(the URL, its origin `scheme://host:port`)."""
+Render = Callable[[Scope], Resolved]
 
 
 @dataclass(frozen=True, slots=True)
 class UrlPlan:
-    """A compiled URL template. `origin` is None when the host is known only at run time."""
+    """A URL template that was judged. `emit` builds its closure; `origin` is None when only a run knows the host."""
 
-    render: Callable[[Scope], Resolved]
+    emit: Callable[[], Render]
     origin: str | None
     host_from_data: bool
 
@@ -102,10 +103,9 @@ def compile_url(template: Template, allowed_hosts: Sequence[str]) -> UrlPlan:
         raise TemplateError(problem)
     scheme = match[1].lower()
     authority, rest = _split_authority((template[0][match.end() :], *template[1:]))
-    tail = _compile_tail(rest)
     if all(isinstance(part, str) for part in authority):
-        return _with_constant_host(scheme, "".join(map(str, authority)), tail, patterns)
-    return _with_host_holes(scheme, authority, tail, patterns)
+        return _with_constant_host(scheme, "".join(map(str, authority)), rest, patterns)
+    return _with_host_holes(scheme, authority, rest, patterns)
 
 
 def _split_authority(parts: Template) -> tuple[Template, Template]:
@@ -117,7 +117,7 @@ def _split_authority(parts: Template) -> tuple[Template, Template]:
     return parts, ()
 
 
-def _with_constant_host(scheme: str, authority: str, tail: Part, patterns: tuple[str, ...]) -> UrlPlan:
+def _with_constant_host(scheme: str, authority: str, rest: Template, patterns: tuple[str, ...]) -> UrlPlan:
     if "@" in authority:
         raise TemplateError(
             TemplateProblem(
@@ -140,12 +140,16 @@ def _with_constant_host(scheme: str, authority: str, tail: Part, patterns: tuple
         )
         raise TemplateError(problem)
     origin = _origin(scheme, host, port)
-    whole = join([f"{scheme}://{_authority(host, port, scheme)}", tail])
-    if isinstance(whole, str):
-        constant = (whole, origin)
-        return UrlPlan(lambda _scope: constant, origin, host_from_data=False)
-    render = whole
-    return UrlPlan(lambda scope: (render(scope), origin), origin, host_from_data=False)
+
+    def emit() -> Render:
+        whole = join([f"{scheme}://{_authority(host, port, scheme)}", *_tail(rest)])
+        if isinstance(whole, str):
+            constant = (whole, origin)
+            return lambda _scope: constant
+        render = whole.emit()
+        return lambda scope: (render(scope), origin)
+
+    return UrlPlan(emit, origin, host_from_data=False)
 
 
 def _check_data_host(holes: Sequence[Hole], patterns: tuple[str, ...]) -> bool:
@@ -171,25 +175,28 @@ def _check_host(hole: Hole, scheme: str, host: str, port: int, patterns: tuple[s
         )
 
 
-def _with_host_holes(scheme: str, authority: Template, tail: Part, patterns: tuple[str, ...]) -> UrlPlan:
+def _with_host_holes(scheme: str, authority: Template, rest: Template, patterns: tuple[str, ...]) -> UrlPlan:
     holes = [part for part in authority if isinstance(part, Hole)]
     from_data = _check_data_host(holes, patterns)
     if any("@" in part for part in authority if isinstance(part, str)):
         raise TemplateError(TemplateProblem("userinfo in a URL would end up in logs", code="E-URL-USERINFO"))
-    render_authority = join([part if isinstance(part, str) else render_hole(part, _host_piece) for part in authority])
     first = holes[0]
 
-    def render(scope: Scope) -> Resolved:
-        text = render_authority if isinstance(render_authority, str) else render_authority(scope)
-        try:
-            host, port = _parse_authority(scheme, text)
-        except ValueError:
-            raise refuse(first, "the value makes no host[:port]") from None
-        _check_host(first, scheme, host, port, patterns)
-        rest = tail if isinstance(tail, str) else tail(scope)
-        return f"{scheme}://{_authority(host, port, scheme)}{rest}", _origin(scheme, host, port)
+    def emit() -> Render:
+        render_authority = Text([part if isinstance(part, str) else (part, _host_piece) for part in authority]).emit()
+        render_tail = _renderer(rest)
 
-    return UrlPlan(render, None, from_data)
+        def render(scope: Scope) -> Resolved:
+            try:
+                host, port = _parse_authority(scheme, render_authority(scope))
+            except ValueError:
+                raise refuse(first, "the value makes no host[:port]") from None
+            _check_host(first, scheme, host, port, patterns)
+            return f"{scheme}://{_authority(host, port, scheme)}{render_tail(scope)}", _origin(scheme, host, port)
+
+        return render
+
+    return UrlPlan(emit, None, from_data)
 
 
 def _host_piece(value: object, hole: Hole) -> str:
@@ -210,9 +217,12 @@ def _with_base(base: Hole, rest: Template, patterns: tuple[str, ...]) -> UrlPlan
                 "E-URL",
             )
         )
-    from_data = _check_data_host([base], patterns)
+    return UrlPlan(lambda: _base_renderer(base, rest, patterns), None, _check_data_host([base], patterns))
+
+
+def _base_renderer(base: Hole, rest: Template, patterns: tuple[str, ...]) -> Render:
     get = compile_getter(base)
-    tail = _compile_tail(rest)
+    render_tail = _renderer(rest)
     whole = not rest
     a_path_follows = not whole and isinstance(rest[0], str) and rest[0].startswith("/")
 
@@ -226,50 +236,36 @@ def _with_base(base: Hole, rest: Template, patterns: tuple[str, ...]) -> UrlPlan
         _check_host(base, scheme, host, port, patterns)
         if a_path_follows:
             prefix = prefix.rstrip("/")
-        return prefix + (tail if isinstance(tail, str) else tail(scope)), _origin(scheme, host, port)
+        return prefix + render_tail(scope), _origin(scheme, host, port)
 
-    return UrlPlan(render, None, from_data)
+    return render
 
 
 # --- path, query, fragment -----------------------------------------------------------------------------------------
 
 
-def _compile_tail(parts: Template) -> Part:
-    """Everything after the authority."""
-    out: list[Part] = []
-    segment: list[str | Hole] = []
-    in_path = True
-    for part in parts:
-        if not in_path:
-            text = _constant(part, _KEPT_IN_QUERY + "#") if isinstance(part, str) else render_hole(part, _component)
-            out.append(text)
-            continue
+def _renderer(rest: Template) -> Renderer:
+    text = join(_tail(rest))
+    return text.emit() if isinstance(text, Text) else lambda _scope: text
+
+
+def _tail(rest: Template) -> Iterator[Piece]:
+    """Everything after the authority. Values stand in the path up to the first '?' or '#'.
+
+    No value in the path is empty, '.' or '..', so that nothing can add up to a dot segment.
+    """
+    encode, kept = _path_component, _KEPT_IN_PATH
+    for part in rest:
         if isinstance(part, Hole):
-            segment.append(part)
+            yield part, encode
             continue
-        end = re.search(r"[?#]", part)
-        path, after = (part[: end.start()], part[end.start() :]) if end else (part, "")
-        pieces = path.split("/")
-        segment.append(pieces[0])
-        for piece in pieces[1:]:
-            out += [_compile_segment(segment), "/"]
-            segment = [piece]
+        end = re.search(r"[?#]", part) if encode is _path_component else None
         if end:
-            out += [_compile_segment(segment), _constant(after, _KEPT_IN_QUERY + "#")]
-            segment = []
-            in_path = False
-    out.append(_compile_segment(segment))
-    return join(out)
-
-
-def _compile_segment(segment: Sequence[str | Hole]) -> Part:
-    """One path segment. No value in it is empty, '.' or '..', so that nothing can add up to a dot segment."""
-    return join(
-        [
-            render_hole(part, _path_component) if isinstance(part, Hole) else _constant(part, _KEPT_IN_PATH)
-            for part in segment
-        ]
-    )
+            yield _constant(part[: end.start()], kept)
+            encode, kept = _component, _KEPT_IN_QUERY + "#"
+            yield _constant(part[end.start() :], kept)
+        else:
+            yield _constant(part, kept)
 
 
 def _component(value: object, hole: Hole) -> str:

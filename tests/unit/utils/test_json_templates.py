@@ -12,7 +12,7 @@ SCOPE = Scope({"s": 'a"b\\', "n": 5, "m": {"k": [1, None]}, "e": ""})
 
 
 def _text(part: Part) -> str:
-    return part if isinstance(part, str) else part(SCOPE)
+    return part if isinstance(part, str) else part.emit()(SCOPE)
 
 
 @pytest.mark.parametrize(

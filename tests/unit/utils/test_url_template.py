@@ -14,7 +14,7 @@ def _plan(text: str, *allowed_hosts: str) -> UrlPlan:
 
 
 def _url(text: str, *allowed_hosts: str, env: dict[str, str] | None = None, **values: object) -> str:
-    return _plan(text, *allowed_hosts).render(Scope(values, env=env or {}))[0]
+    return _plan(text, *allowed_hosts).emit()(Scope(values, env=env or {}))[0]
 
 
 def _problem(text: str, *allowed_hosts: str) -> str:
@@ -45,7 +45,7 @@ def test_a_constant_url_is_encoded_once(text: str, url: str, origin: str) -> Non
     """What is encoded stays, what is not is encoded; host and scheme are in lower case, a default port goes."""
     plan = _plan(text)
 
-    assert plan.render(Scope({})) == (url, origin)
+    assert plan.emit()(Scope({})) == (url, origin)
     assert (plan.origin, plan.host_from_data) == (origin, False)
 
 
@@ -66,7 +66,7 @@ def test_a_constant_url_is_encoded_once(text: str, url: str, origin: str) -> Non
 )
 def test_a_value_is_encoded_for_its_part(text: str, values: dict[str, object], url: str) -> None:
     """A path value is one segment, a query or fragment value is percent-encoded whole."""
-    assert _plan(text).render(Scope(values))[0] == url
+    assert _plan(text).emit()(Scope(values))[0] == url
 
 
 @pytest.mark.parametrize("value", ["", ".", "..", "a\nb", "\0", "\x85"])
@@ -157,7 +157,7 @@ def test_the_operators_host_needs_no_list() -> None:
     """A host from env or secret is the operator's; with a list it is held to it all the same."""
     plan = _plan("https://${env.H}:${secret.P}/x")
 
-    assert plan.render(Scope({}, env={"H": "h.example"}, secrets={"P": "8443"})) == (
+    assert plan.emit()(Scope({}, env={"H": "h.example"}, secrets={"P": "8443"})) == (
         "https://h.example:8443/x",
         "https://h.example:8443",
     )
@@ -214,7 +214,7 @@ def test_a_whole_url_from_data_obeys_the_list() -> None:
     plan = _plan("${output.list.next}", "api.example.com")
 
     def render(url: str) -> str:
-        return plan.render(Scope({}, {"list": {"next": url}}))[0]
+        return plan.emit()(Scope({}, {"list": {"next": url}}))[0]
 
     assert render("https://api.example.com/items?page=2") == "https://api.example.com/items?page=2"
     with pytest.raises(ModelOnexError) as caught:

@@ -1,14 +1,15 @@
 """The effect contract: operations, policies, transaction, and the rules that hold them together (sections 2.2 to 2.8)."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Self
 from uuid import UUID, uuid4
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, PrivateAttr
 
 from omnibase_core.enums.enum_effect_policy import EnumExecutionMode, EnumExtractionEngine, EnumIsolationLevel
+from omnibase_core.grammar.sql_placeholders import is_relative_update
 from omnibase_core.models.contracts.contract_model import Breach, ContractModel, Rule
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     EffectIOConfig,
@@ -21,7 +22,6 @@ from omnibase_core.models.contracts.subcontracts.effect_retry_config import IDEM
 from omnibase_core.models.model_effect_output import ModelEffectOperationResult
 from omnibase_core.models.primitives.model_semver import ModelSemVer
 from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
-from omnibase_core.grammar.sql_placeholders import is_relative_update
 
 __all__ = [
     "ModelEffectCircuitBreaker",
@@ -155,6 +155,9 @@ class ModelEffectContractMetadata(ContractModel):
     metadata, in hex; computed when absent, and a warning when it differs.
     """
 
+    # Of a loaded contract without a given hash; most programs never ask for it. Needed until it is read.
+    _compute_hash: Callable[[], str] | None = PrivateAttr(default=None)
+
     contract_id: UUID | None = None
     revision: Annotated[int, Field(strict=True, ge=1)] = 1
     created_at: datetime | None = None
@@ -162,6 +165,26 @@ class ModelEffectContractMetadata(ContractModel):
     author: Annotated[StrictText, Field(max_length=100)] | None = None
     tags: list[StrictText] = []
     contract_hash: Annotated[StrictText, Field(pattern="^[0-9a-f]{64}$")] | None = None
+
+    def with_hash(self, compute: Callable[[], str]) -> Self:
+        """A copy whose `contract_hash` is computed when it is first read; it does not count as set."""
+        copy = self.model_copy()
+        copy._compute_hash = compute  # noqa: SLF001  # of its own class
+        return copy
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "contract_hash" and self.__dict__[name] is None and self._compute_hash is not None:
+            self.__dict__[name] = self._compute_hash()
+            self._compute_hash = None
+        return super().__getattribute__(name)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, object]]:
+        _ = self.contract_hash
+        return super().__repr_args__()
+
+    def __getstate__(self) -> dict[object, object]:
+        _ = self.contract_hash  # what is saved holds the hash, not the whole contract
+        return super().__getstate__()
 
 
 def _one_schema(schema: "ModelEffectInputSchema") -> Iterator[Breach]:
