@@ -1,0 +1,4 @@
+from omnibase_core._moved import install
+
+install()
+del install

@@ -3,6 +3,7 @@
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.contract_error import ContractError, Diagnostic
 from omnibase_core.errors.effect_fault import EffectFault
+from omnibase_core.errors.error_handling import PipelineErrorContext, standard_error_handling
 from omnibase_core.errors.onex_error import (
     ActionExpiredError,
     AlgorithmNotFoundError,
@@ -37,8 +38,10 @@ __all__ = [
     "LeaseValidationError",
     "ModelOnexError",
     "OnexError",
+    "PipelineErrorContext",
     "StateConsistencyError",
     "StateUpdateConflictError",
     "TransactionError",
     "WorkflowExecutionError",
+    "standard_error_handling",
 ]

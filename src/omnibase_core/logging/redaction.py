@@ -17,10 +17,11 @@ from base64 import b64encode, urlsafe_b64encode
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import chain
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_from_bytes, quote_plus
 
-from pydantic import JsonValue
+if TYPE_CHECKING:  # errors and logs import this file; they must not cost what pydantic costs
+    from pydantic import JsonValue
 
 MASK: Final = "***"
 _MIN_CHARACTERS: Final = 8
@@ -50,14 +51,15 @@ def register_secret(value: str) -> None:
 
 def redact(text: str) -> str:
     """`text` with every form of every known secret replaced by `***`; forms that overlap become one."""
-    while True:
+    while _forms:
         spans = [span for form in _forms if form in text for span in _places(form, text)]
         if not spans:
             return text
         text = MASK.join(_between(sorted(spans), text))  # shorter each time, so this ends
+    return text
 
 
-def redact_value(value: JsonValue) -> JsonValue:
+def redact_value(value: "JsonValue") -> "JsonValue":
     """A JSON tree with its texts, keys and numbers redacted; the same object when there is nothing to hide."""
     if not _forms:
         return value
