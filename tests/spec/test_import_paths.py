@@ -1,12 +1,30 @@
 """The import statements that users write (those of what has been built)."""
 
+import importlib
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
+from omnibase_core._moved import MOVED
+
 STATEMENTS = Path(__file__).with_name("import_paths.txt").read_text().splitlines()
+BASES = "omnibase_core.core.infrastructure_service_bases"
+NOT_YET = ("NodeComputeService", "NodeReducerService", "NodeOrchestratorService")
+WARNS = "from omnibase_core.legacy.node_effect_v1 import NodeEffectLegacy"
+
+
+def _without_what_is_not_there_yet(statement: str) -> str:
+    module, _, names = statement.partition(" import ")
+    return f"{module} import {', '.join(name for name in names.split(', ') if name not in NOT_YET)}"
+
+
+RETIRED = [
+    _without_what_is_not_there_yet(line)
+    for line in Path(__file__).with_name("import_paths_retired.txt").read_text().splitlines()
+]
 
 
 @pytest.mark.parametrize("statement", STATEMENTS)
@@ -26,3 +44,60 @@ def test_all_statements_work_in_a_fresh_interpreter_with_warnings_as_errors() ->
         code = "\n".join(statements)
         done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def _executed(statement: str) -> tuple[dict[str, object], list[warnings.WarningMessage]]:
+    """The names that a statement on line 3 of a file gives, and what it warned of."""
+    namespace: dict[str, object] = {"__name__": "caller"}
+    with warnings.catch_warnings(record=True) as records:
+        warnings.simplefilter("always")
+        exec(compile(f"\n\n{statement}", "caller.py", "exec"), namespace)
+    return namespace, records
+
+
+@pytest.mark.parametrize("statement", [*RETIRED, WARNS])
+def test_a_retired_statement_warns_once_on_the_line_of_the_caller(statement: str) -> None:
+    """Each time that it is executed; every name is the very object of its new place."""
+    for _ in range(3):
+        namespace, records = _executed(statement)
+
+        assert [(r.category, r.filename, r.lineno) for r in records] == [(DeprecationWarning, "caller.py", 3)]
+        module, _, names = statement.removeprefix("from ").partition(" import ")
+        new, renamed = MOVED.get(module, (module, {}))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            target = importlib.import_module(new)
+        for name in names.split(", "):
+            assert namespace[name] is getattr(target, renamed.get(name, name))
+
+
+@pytest.mark.parametrize("name", NOT_YET)
+def test_a_retired_name_without_a_new_one_is_a_clear_import_error(name: str) -> None:
+    """The row is there before its module is complete. (When this fails, the name has come: move it to `RETIRED`.)"""
+    new, renamed = MOVED[BASES]
+
+    with pytest.raises(
+        ImportError, match=rf"{BASES} is retired; {new}, where its names went, has no '{renamed[name]}'"
+    ):
+        _executed(f"from {BASES} import {name}")
+
+
+def test_all_retired_statements_work_in_a_fresh_interpreter_and_warn_once_each(tmp_path: Path) -> None:
+    """No order among them is needed; the warnings are on their lines, and there is no other."""
+    statements = [*RETIRED, WARNS]
+    for number, order in enumerate((statements, statements[::-1])):
+        program = tmp_path / f"program_{number}.py"
+        program.write_text("\n".join(order) + "\n")
+
+        done = subprocess.run([sys.executable, "-W", "always", program], capture_output=True, text=True, check=False)
+
+        assert done.returncode == 0, done.stderr
+        found = [line.split(": ")[0:2] for line in done.stderr.splitlines() if not line.startswith("  ")]
+        assert found == [[f"{program}:{line}", "DeprecationWarning"] for line in range(1, len(order) + 1)], done.stderr
+
+
+def test_every_row_of_the_table_is_a_retired_statement() -> None:
+    """The table and the list of statements say the same."""
+    listed = {line.split(" ")[1] for line in RETIRED}
+
+    assert listed == set(MOVED)
