@@ -83,6 +83,9 @@ class BoundPlan:
     version: int
     operations: tuple[BoundOperation, ...]
     preflight: bool
+    logs_requests: bool
+    logs_responses: bool
+    traces: bool
     secrets: ProtocolSecretProvider | None
     environ: Mapping[str, str]
     wall_clock: Callable[[], float]
@@ -91,8 +94,8 @@ class BoundPlan:
 
 def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> BoundPlan:
     """Look up everything that a plan needs. A missing handler is no error here: the operation that needs it fails."""
-    emits = plan.subcontract.observability.emit_metrics
-    metrics = container.get_service_optional("ProtocolEffectMetrics") if emits else None
+    observability = plan.subcontract.observability
+    metrics = container.get_service_optional("ProtocolEffectMetrics") if observability.emit_metrics else None
     observe = metrics if isinstance(metrics, ProtocolEffectMetrics) else None
     watch = container.get_service_optional("ProtocolEffectWatch")
     breakers = cast("BreakerRegistry", container.get_service("BreakerRegistry"))  # the container's own default
@@ -127,6 +130,9 @@ def bind(plan: EffectPlan, container: Container, *, in_transaction: bool) -> Bou
         getattr(container, "version", 0),
         tuple(operations),
         plan.mode.aborts and any(op.missing or op.env_names or op.plan.io.secret_names for op in operations[1:]),
+        observability.log_request,
+        observability.log_response,
+        observability.trace_propagation,
         secrets if isinstance(secrets, ProtocolSecretProvider) else None,
         cast("Mapping[str, str]", environ) if isinstance(environ, Mapping) else os.environ,  # texts by contract
         cast("Callable[[], float]", clock if callable(clock) else time.time),  # callable checked

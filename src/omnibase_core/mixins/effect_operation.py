@@ -17,9 +17,14 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase, EnumOperationOutcome, EnumStopReason
 from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.correlation import current_traceparent
 from omnibase_core.logging.redaction import redact
 from omnibase_core.mixins.cut import Cut, CutOffError
 from omnibase_core.mixins.effect_binding import BoundOperation, BoundPlan, fetch_secrets
+from omnibase_core.models.contracts.subcontracts.effect_resolved_context import (
+    ModelResolvedContext,
+    ModelResolvedHttpContext,
+)
 from omnibase_core.models.model_effect_output import (
     ExtractedValue,
     ModelEffectAttempt,
@@ -102,7 +107,9 @@ async def run_operation(operation: BoundOperation, call: Call) -> Finished:
             return _ended(operation, call, progress, EnumStopReason.BREAKER_OPEN, _FAILED, _breaker_open(operation))
         response, fault = await _attempt(operation, call, progress, started)
         if fault is None:
-            return _succeeded(operation, call, progress, cast("EffectResponse", response), started)  # no fault, a response
+            return _succeeded(
+                operation, call, progress, cast("EffectResponse", response), started
+            )  # no fault, a response
         ended = loop.time()
         verdict = judge(fault, idempotent=plan.idempotent, attempts_left=plan.max_retries - progress.number + 1)
         progress.was_ambiguous = progress.was_ambiguous or fault.phase is EnumFaultPhase.AMBIGUOUS
@@ -114,20 +121,33 @@ async def run_operation(operation: BoundOperation, call: Call) -> Finished:
                 repeat, reason = False, refusal
         elif ended >= progress.deadline and reason is EnumStopReason.ATTEMPTS:
             reason = EnumStopReason.DEADLINE
-        progress.attempts.append(_attempt_record(progress, started, ended, fault, delay_ms if repeat else 0.0, source if repeat else None))
+        progress.attempts.append(
+            _attempt_record(progress, started, ended, fault, delay_ms if repeat else 0.0, source if repeat else None)
+        )
         if not repeat:
             fault.code = verdict.code
-            if verdict.outcome is not _UNKNOWN and reason is EnumStopReason.DEADLINE and progress.fault is not None and fault.timed_out:
+            if (
+                verdict.outcome is not _UNKNOWN
+                and reason is EnumStopReason.DEADLINE
+                and progress.fault is not None
+                and fault.timed_out
+            ):
                 fault = progress.fault  # the attempt that the deadline cut says less than the failure before it
             return _ended(operation, call, progress, reason, verdict.outcome, fault)
         progress.fault = fault
         if _log.isEnabledFor(logging.INFO):
             _log.info(
                 "operation %s of %s: attempt %d failed (%s), next in %d ms",
-                plan.name, call.bound.plan.name, progress.number, fault.kind or fault.status_code or fault.code, delay_ms,
+                plan.name,
+                call.bound.plan.name,
+                progress.number,
+                fault.kind or fault.status_code or fault.code,
+                delay_ms,
             )
         if operation.watch is not None:
-            operation.watch.attempt_failed(progress.number, str(fault.kind or fault.status_code or fault.code), delay_ms)
+            operation.watch.attempt_failed(
+                progress.number, str(fault.kind or fault.status_code or fault.code), delay_ms
+            )
         await asyncio.sleep(delay_ms / 1000)
         started = loop.time()
 
@@ -145,42 +165,66 @@ async def _attempt(
 ) -> tuple[EffectResponse | None, Fault | None]:
     """One attempt: a response whose status is a success, or a fault. The breaker has heard of it either way."""
     plan = operation.plan
-    breaker = operation.breaker
-    permit: int | None = None
+    bound = call.bound
+    until = started + plan.attempt_timeout_s
+    until = until if until < progress.deadline else progress.deadline
     try:
         if operation.execute is None:
             raise cast("ModelOnexError", operation.missing)  # one of the two is there
         if plan.io.secret_names:
-            await fetch_secrets(plan.io.secret_names, call.bound.secrets, cast("dict[str, str]", call.scope.secrets))
+            secrets = cast("dict[str, str]", call.scope.secrets)  # made for this call
+            fetching = fetch_secrets(plan.io.secret_names, bound.secrets, secrets)
+            await Cut(fetching, until, call.loop, bound.keep_abandoned)
         context, target = plan.io.resolve(call.scope)
-        progress.target = target
-        if breaker is not None:
-            permit = breaker.acquire()
-            if permit is None:
-                return None, _breaker_open(operation)
-        until = started + plan.attempt_timeout_s
+    except Exception as error:  # noqa: BLE001  # whatever a store of secrets raises; nothing has left yet
+        return None, _unsent(plan, error, started, call)
+    progress.target = target
+    breaker = operation.breaker
+    permit: int | None = None
+    if breaker is not None:
+        permit = breaker.acquire()
+        if permit is None:
+            return None, _breaker_open(operation)
+    if bound.traces and (trace := current_traceparent.get()) is not None:
+        context = _traced(context, trace)
+    if bound.logs_requests and _log.isEnabledFor(logging.INFO):
+        _log.info(
+            "operation %s of %s: %s to %s, attempt %d", plan.name, bound.plan.name, plan.label, target, progress.number
+        )
+    try:
         returned = await Cut(
             operation.execute(
-                resolved_context=cast("ResolvedIOContext", context),  # the resolver built the kind that the handler takes
+                resolved_context=cast(
+                    "ResolvedIOContext", context
+                ),  # the resolver built the kind that the handler takes
                 correlation_id=call.correlation_id,
             ),
-            until if until < progress.deadline else progress.deadline,
+            until,
             call.loop,
-            call.bound.keep_abandoned,
+            bound.keep_abandoned,
         )
     except asyncio.CancelledError:
         if breaker is not None and permit is not None:
             breaker.release(permit)
         raise
     except Exception as error:  # noqa: BLE001  # the attempt boundary: whatever a handler raises is a failed attempt
-        fault = _cut_fault(plan, error, started, call) if isinstance(error, CutOffError) else fault_of_error(error, plan.lists)
+        fault = (
+            _cut_fault(plan, error, started, call)
+            if isinstance(error, CutOffError)
+            else fault_of_error(error, plan.lists)
+        )
         _tell_breaker(operation, permit, fault)
         return (_GONE, None) if _is_done_delete(plan, progress, fault) else (None, fault)
     response = returned if type(returned) is EffectResponse else _as_response(returned)
     status = response.status_code
+    if bound.logs_responses and _log.isEnabledFor(logging.INFO):
+        answer = "done" if status is None else f"status {status}"
+        ms = (call.loop.time() - started) * 1000
+        _log.info("operation %s of %s: %s from %s in %.1f ms", plan.name, bound.plan.name, answer, target, ms)
     if status is not None and status not in plan.success_codes:
-        after = retry_after_seconds(response.headers.get("retry-after"), lambda: utc_now(call.bound.wall_clock))
+        after = retry_after_seconds(response.headers.get("retry-after"), lambda: utc_now(bound.wall_clock))
         fault = fault_of_status(status, plan.success_codes, plan.lists, after)
+        fault.message = f"{_place(context)}{fault.message}"
         _tell_breaker(operation, permit, fault)
         return (_GONE, None) if _is_done_delete(plan, progress, fault) else (None, fault)
     if breaker is not None and permit is not None:
@@ -189,6 +233,32 @@ async def _attempt(
     if budget is not None:
         budget.succeed()
     return response, None
+
+
+def _unsent(plan: OperationPlan, error: Exception, started: float, call: Call) -> Fault:
+    """What failed before the handler was called has sent nothing, and says nothing about the target."""
+    fault = (
+        _cut_fault(plan, error, started, call) if isinstance(error, CutOffError) else fault_of_error(error, plan.lists)
+    )
+    fault.phase = EnumFaultPhase.NOT_SENT
+    fault.target_failed = None
+    return fault
+
+
+def _traced(context: ModelResolvedContext, traceparent: str) -> ModelResolvedContext:
+    """The context with the current W3C trace in its headers, where it has headers and the contract gives none."""
+    headers = getattr(context, "headers", None)
+    if headers is None or any(name.lower() == "traceparent" for name in headers):
+        return context
+    values = {**context.__dict__, "headers": {**headers, "traceparent": traceparent}}
+    return trusted(type(context), values, context.model_fields_set | {"headers"})
+
+
+def _place(context: ModelResolvedContext) -> str:
+    """Method and URL of a request for a message; a query may hold what nobody should read."""
+    if isinstance(context, ModelResolvedHttpContext):
+        return f"{context.method} {context.url.partition('?')[0]}: "
+    return ""
 
 
 _GONE: Final = EffectResponse({"existed": False})
@@ -368,7 +438,12 @@ def _ended(
     )
     _log.warning(
         "operation %s of %s %s: %s (%s, attempts %d)",
-        operation.plan.name, call.bound.plan.name, outcome.value, message, reason.value, progress.number,
+        operation.plan.name,
+        call.bound.plan.name,
+        outcome.value,
+        message,
+        reason.value,
+        progress.number,
     )
     if operation.meter is not None:
         operation.meter.finished(outcome.value, reason.value, seconds, progress.number)

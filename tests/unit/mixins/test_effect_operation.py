@@ -1,6 +1,7 @@
 """One operation: attempts, verdicts, delays, deadlines, results (sections 2.5 to 2.7)."""
 
 import asyncio
+import logging
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,11 +11,12 @@ from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase as Phase
 from omnibase_core.enums.enum_effect_outcome import EnumOperationOutcome as Outcome
 from omnibase_core.enums.enum_effect_outcome import EnumStopReason as Stop
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.correlation import correlated
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import EffectFailedError, ModelEffectOperationResult
 from omnibase_core.protocols.protocol_effect_handler import EffectResponse
 from omnibase_spi.testing import Answer, ScriptedHandler, container_with, fault, hang
-from tests.support.effects import DELETE, GET, INSERT, POST, PUT, node_of, one, run, virtually
+from tests.support.effects import DELETE, GET, INSERT, POST, PUT, contract, node_of, one, operation, run, virtually
 
 
 def _result(
@@ -347,3 +349,102 @@ def test_a_tight_timeout_of_the_input_shortens_the_call() -> None:
         return asyncio.get_running_loop().time()
 
     assert virtually(main) == pytest.approx(1000.5)
+
+
+# --- secrets, traces, logs -----------------------------------------------------------------------------------------
+
+WITH_SECRET = {**POST, "headers": {"X-Key": "${secret.api_key}"}}
+
+
+class _Store:
+    """A store of secrets that answers from a script."""
+
+    def __init__(self, *answers: object) -> None:
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def get(self, name: str) -> str | None:
+        answer = self.answers[min(self.asked, len(self.answers) - 1)]
+        self.asked += 1
+        if isinstance(answer, BaseException):
+            raise answer
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+            return "late"
+        return None if answer is None else str(answer)
+
+
+def _with_store(store: _Store, **fields: object) -> tuple[ModelEffectOperationResult, ScriptedHandler]:
+    handler = ScriptedHandler()
+    container = container_with(http=handler)
+    container.register_service("ProtocolSecretProvider", store)
+    output = virtually(lambda: run(container, one(WITH_SECRET, **fields)))
+    return output.operations[0], handler
+
+
+def test_a_secrets_store_that_is_briefly_away_is_asked_again() -> None:
+    """Nothing was sent, so even a plain POST is tried again."""
+    result, handler = _with_store(_Store(TimeoutError(), ConnectionResetError(104, "x"), "s3cret-value"))
+
+    assert result.success
+    assert [attempt.phase for attempt in result.attempts] == [Phase.NOT_SENT, Phase.NOT_SENT, None]
+    assert handler.contexts[0].headers["X-Key"] == "s3cret-value"  # type: ignore[union-attr]  # an http context
+
+
+def test_a_secrets_store_that_hangs_is_cut_off_and_is_no_unknown_outcome() -> None:
+    """The attempt's limit holds for it as well."""
+    result, handler = _with_store(_Store(1e9), operation_timeout_ms=2000)
+
+    assert handler.calls == 0
+    assert (result.outcome, result.error_code) == (Outcome.FAILED, Code.TIMEOUT)
+    assert result.duration_ms == pytest.approx(2000)
+
+
+def test_a_missing_value_has_sent_nothing() -> None:
+    """Its phase says so."""
+    result, _ = _result({**GET, "url_template": "http://host/${input.id}"})
+
+    assert result.attempts[0].phase is Phase.NOT_SENT
+
+
+def test_the_current_trace_goes_along_unless_the_contract_says_otherwise() -> None:
+    """W3C traceparent in the headers; an own header stays; trace_propagation: false switches it off."""
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    handler = ScriptedHandler()
+    container = container_with(http=handler)
+
+    async def main() -> None:
+        with correlated(traceparent=trace):
+            await run(container, one(GET))
+            await run(container, one({**GET, "headers": {"Traceparent": "mine"}}))
+            off = {"observability": {"trace_propagation": False}}
+            await run(container, contract(operation("only", GET), **off))
+        await run(container, one(GET))
+
+    virtually(main)
+    headers = [context.headers for context in handler.contexts]  # type: ignore[union-attr]  # http contexts
+    assert headers == [{"traceparent": trace}, {"Traceparent": "mine"}, {}, {}]
+
+
+def test_requests_are_logged_as_metadata_and_responses_when_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    """At level INFO: verb, target, attempt, status; never a body."""
+    body = {**POST, "body_template": '{"card": "4111-1111"}'}
+    quiet, talkative = {"log_request": False}, {"log_response": True}
+    container = container_with(http=ScriptedHandler(EffectResponse({"number": "4111-1111"}, 200)))
+    with caplog.at_level(logging.INFO, "onex.effect"):
+        virtually(lambda: run(container, contract(operation("only", body), observability=quiet)))
+        assert caplog.text == ""
+        virtually(lambda: run(container, contract(operation("only", body), observability=talkative)))
+
+    assert "http POST to http://host:80, attempt 1" in caplog.text
+    assert "status 200 from http://host:80" in caplog.text
+    assert "4111" not in caplog.text
+
+
+def test_a_wrong_status_names_method_and_url_without_the_query() -> None:
+    """What was being done stands before what was found."""
+    result, _ = _result({**GET, "url_template": "http://host/a/b?token=secret"}, 404)
+
+    assert result.error_message is not None
+    assert result.error_message.startswith("GET http://host/a/b: status 404")
+    assert "token" not in result.error_message
