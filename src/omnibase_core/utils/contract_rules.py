@@ -22,6 +22,7 @@ def judge_rules(part: ContractModel, path: KeyPath, reporter: Reporter, *, whole
     """
     cls = type(part)
     there = part.__dict__
+    given = part.model_fields_set
     for rule in cls.rules:
         if whole:
             for breach in rule.check(part):
@@ -30,7 +31,7 @@ def judge_rules(part: ContractModel, path: KeyPath, reporter: Reporter, *, whole
             for breach in _judge_partial(rule, part):
                 reporter(path)(breach)
     for name, key in _parts_with_rules(cls):
-        if name not in part.model_fields_set:
+        if name not in given:
             continue  # defaults of ours break no rule
         value = there.get(name)
         if isinstance(value, ContractModel):

@@ -32,6 +32,12 @@ class _ContractSchema(GenerateJsonSchema):
 
     schema_dialect = DIALECT
 
+    def get_default_value(self, schema: core_schema.WithDefaultSchema) -> object:
+        factory = schema.get(
+            "default_factory"
+        )  # of lists and maps: a constant one would be copied deeply for each model
+        return super().get_default_value(schema) if factory is None else factory()  # type: ignore[call-arg]  # none takes data
+
     def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
         generated = super().tagged_union_schema(schema)
         generated.pop("discriminator", None)

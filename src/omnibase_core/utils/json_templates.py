@@ -9,7 +9,7 @@ from pydantic import JsonValue
 from omnibase_core.grammar.template_text import Hole, Template, TemplateError, TemplateProblem, parse_template
 from omnibase_core.utils.templates import Part, Piece, join, json_string_inside, json_value, scalar_text
 
-_QUOTE = re.compile(r'\\.|"', re.DOTALL)
+_ESCAPE = re.compile(r"\\.", re.DOTALL)
 _OPEN_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
 _MARK = "\ue000\ue001\ue000"
 """Stands for a placeholder inside a string while the structure is judged; a private-use text that nobody writes."""
@@ -106,9 +106,8 @@ def _by_quotes(template: Template, *, bare_is_json: bool) -> tuple[list[Piece], 
     inside = False
     for part in template:
         if isinstance(part, str):
-            for quote in _QUOTE.findall(part):
-                if quote == '"':
-                    inside = not inside
+            quotes = _ESCAPE.sub("", part) if "\\" in part else part
+            inside ^= quotes.count('"') % 2 == 1
             parts.append(part)
             sample.append(part)
         elif inside:

@@ -140,17 +140,17 @@ class ModelHttpIOConfig(ContractModel):
     handler_type: Literal[EnumEffectHandlerType.HTTP] = EnumEffectHandlerType.HTTP
     url_template: _Nonempty
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
-    headers: dict[StrictText, StrictText] = {}
+    headers: dict[StrictText, StrictText] = Field(default_factory=dict)
     body_template: StrictText | None = None
     body_json: JsonValue | None = None
     body_form: dict[StrictText, Scalar | list[Scalar]] | None = None
     body_file: _Nonempty | None = None
-    query_params: dict[StrictText, Scalar | list[Scalar]] = {}
+    query_params: dict[StrictText, Scalar | list[Scalar]] = Field(default_factory=dict)
     timeout_ms: _TimeoutMs = 30_000
     connect_timeout_ms: _TimeoutMs = 5_000
     follow_redirects: StrictFlag = True
     verify_ssl: StrictFlag = True
-    allowed_hosts: list[_Nonempty] = []
+    allowed_hosts: list[_Nonempty] = Field(default_factory=list)
     auth: (
         Annotated[
             ModelHttpBasicAuth | ModelHttpBearerAuth | ModelHttpApiKeyAuth | ModelHttpOAuth2Auth,
@@ -227,7 +227,7 @@ class ModelDbIOConfig(ContractModel):
     ]
     connection_name: _Nonempty
     query_template: _Nonempty
-    query_params: list[JsonValue] = []
+    query_params: list[JsonValue] = Field(default_factory=list)
     timeout_ms: _TimeoutMs = 30_000
     fetch_size: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
     read_only: StrictFlag = False
@@ -256,7 +256,7 @@ class ModelKafkaIOConfig(ContractModel):
     topic: Annotated[StrictText, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
     payload_template: StrictText
     partition_key_template: StrictText | None = None
-    headers: dict[StrictText, StrictText] = {}
+    headers: dict[StrictText, StrictText] = Field(default_factory=dict)
     timeout_ms: _TimeoutMs = 30_000
     acks: Annotated[Literal["0", "1", "all"], BeforeValidator(_acks_as_text)] = "all"
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "none"

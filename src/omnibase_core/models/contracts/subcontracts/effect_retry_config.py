@@ -57,8 +57,10 @@ class ModelEffectRetryPolicy(ContractModel):
     max_delay_ms: Annotated[int, Field(strict=True, ge=1_000, le=300_000)] = 30_000
     jitter_factor: Annotated[float, Field(strict=True, ge=0, le=0.5)] = 0.1
     jitter: EnumJitter = EnumJitter.PROPORTIONAL
-    retryable_status_codes: list[Annotated[int, Field(strict=True, ge=100, le=599)]] = [429, 500, 502, 503, 504]
-    retryable_errors: list[StrictText] = ["ECONNRESET", "ETIMEDOUT", "ECONNREFUSED"]
+    retryable_status_codes: list[Annotated[int, Field(strict=True, ge=100, le=599)]] = Field(
+        default_factory=[429, 500, 502, 503, 504].copy
+    )
+    retryable_errors: list[StrictText] = Field(default_factory=["ECONNRESET", "ETIMEDOUT", "ECONNREFUSED"].copy)
     respect_retry_after: StrictFlag = True
     budget: StrictFlag = True
 

@@ -93,8 +93,10 @@ class ModelEffectResponseHandling(ContractModel):
     extraction_engine: how paths are read: RFC 9535, or plain `$.key.key`.
     """
 
-    success_codes: list[Annotated[int, Field(strict=True, ge=100, le=599)]] = [200, 201, 202, 204]
-    extract_fields: dict[StrictText, StrictText | ModelEffectResponseExtract] = {}
+    success_codes: list[Annotated[int, Field(strict=True, ge=100, le=599)]] = Field(
+        default_factory=[200, 201, 202, 204].copy
+    )
+    extract_fields: dict[StrictText, StrictText | ModelEffectResponseExtract] = Field(default_factory=dict)
     fail_on_empty: StrictFlag = False
     extraction_engine: EnumExtractionEngine = EnumExtractionEngine.JSONPATH
 
@@ -163,7 +165,7 @@ class ModelEffectContractMetadata(ContractModel):
     created_at: datetime | None = None
     updated_at: datetime | None = None
     author: Annotated[StrictText, Field(max_length=100)] | None = None
-    tags: list[StrictText] = []
+    tags: list[StrictText] = Field(default_factory=list)
     contract_hash: Annotated[StrictText, Field(pattern="^[0-9a-f]{64}$")] | None = None
 
     def with_hash(self, compute: Callable[[], str]) -> Self:
@@ -204,8 +206,8 @@ class ModelEffectInputSchema(ContractModel):
     reader and for tools; further fields are allowed. json_schema: JSON Schema 2020-12; its references stay inside it.
     """
 
-    required_fields: list[_Name] = []
-    optional_fields: list[_Name] = []
+    required_fields: list[_Name] = Field(default_factory=list)
+    optional_fields: list[_Name] = Field(default_factory=list)
     json_schema: dict[str, JsonValue] | None = None
 
     rules: ClassVar = (Rule(("required_fields", "optional_fields", "json_schema"), _one_schema),)
@@ -260,7 +262,7 @@ class ModelEffectOperation(ContractModel):
     circuit_breaker: ModelEffectCircuitBreaker | None = None
     correlation_id: UUID = _UNSET_ID
     operation_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = 60_000
-    depends_on: list[StrictText] = []
+    depends_on: list[StrictText] = Field(default_factory=list)
 
     rules: ClassVar = (
         Rule(("operation_name", "idempotent", "io_config", "retry_policy"), _explicit_retry_is_safe),
@@ -483,7 +485,7 @@ class ModelEffectSubcontract(ContractModel):
     correlation_id: UUID = _UNSET_ID
     input_schema: ModelEffectInputSchema | None = None
     deterministic: StrictFlag = False
-    future: dict[StrictText, JsonValue] = {}
+    future: dict[StrictText, JsonValue] = Field(default_factory=dict)
     flow_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=3_600_000)] = 300_000
 
     rules: ClassVar = (
