@@ -5,9 +5,9 @@ statement of it gives one DeprecationWarning on the line of the statement; where
 with RetiredImportError.
 
 How a statement is noticed although modules are cached: the import system reads `__spec__` of a module that it finds in
-`sys.modules`, once for each statement, so a class with a property of that name sees them all. An attribute of the
-parent package would hide `from package import retired` from it; therefore such a parent keeps none, and finds it when
-asked.
+`sys.modules`, once for each statement, so a class of modules that looks at who reads it sees them all. An attribute of
+the parent package would hide `from package import retired` from it; therefore such a parent keeps none, and finds it
+when asked.
 
 This file is imported by `import omnibase_core`, so it imports nothing that costs.
 """
@@ -92,32 +92,30 @@ class _NoticedModule(ModuleType):
 
     __import_notice__: str
 
-    @property
-    def __spec__(self) -> "ModuleSpec | None":
-        spec: ModuleSpec | None = self.__dict__.get("__spec__")
-        frame = sys._getframe(1)  # noqa: SLF001  # who asks is the point
-        asked_by = _asks_for_import(frame)
-        if asked_by is not None:
-            try:
-                _warn(self.__dict__["__import_notice__"], self.__name__)
-            except RetiredImportError as error:
-                if asked_by == "import_module" or not _LOSES_ERRORS:
-                    raise
-                self.__dict__["__import_error__"] = error
-                if asked_by == "import":
-                    sys.modules.pop(self.__name__, None)  # so that the next statement fails by itself
-        return spec
+    def __getattribute__(self, name: str) -> object:
+        if name == "__spec__":
+            asked_by = _asks_for_import(sys._getframe(1))  # noqa: SLF001  # who asks is the point
+            if asked_by is not None:
+                self._notice(asked_by)
+        elif not name.startswith("_"):
+            _raise_lost(self)
+        return super().__getattribute__(name)
 
-    @__spec__.setter  # noqa: A003  # the name is the import system's
-    def __spec__(self, spec: "ModuleSpec | None") -> None:
-        self.__dict__["__spec__"] = spec
+    def _notice(self, asked_by: str) -> None:
+        try:
+            _warn(self.__import_notice__, self.__name__)
+        except RetiredImportError as error:
+            if asked_by == "import_module" or not _LOSES_ERRORS:
+                raise
+            self.__dict__["__import_error__"] = error
+            if asked_by == "import" and isinstance(self, _RetiredModule):
+                sys.modules.pop(self.__name__, None)  # so that the next statement fails by itself
 
 
 class _RetiredModule(_NoticedModule):
     """A row of the table as a module: names are looked up in the new module when they are asked for."""
 
     def __getattr__(self, name: str) -> object:
-        _raise_lost(self)
         target, renamed = MOVED[self.__name__]
         new = sys.modules.get(target)
         if name == "__all__" and new is not None:

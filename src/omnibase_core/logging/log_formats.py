@@ -12,10 +12,11 @@ import traceback
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal, TextIO
+from uuid import UUID
 
 from pydantic_core import to_json
 
-from omnibase_core.logging.correlation import current_correlation_id, trace_ids
+from omnibase_core.logging.correlation import current_correlation_id, current_traceparent, trace_ids
 from omnibase_core.logging.log_values import clean_mapping, clean_text, printable
 
 if TYPE_CHECKING:
@@ -70,8 +71,11 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
         }
         line.update(ids)
-        for key, value in context.items():
-            line[f"{key}_" if key in _RESERVED or key in ids else key] = value
+        if _RESERVED.isdisjoint(context) and ids.keys().isdisjoint(context):
+            line.update(context)
+        else:
+            for key, value in context.items():
+                line[f"{key}_" if key in _RESERVED or key in ids else key] = value
         trouble = _trouble(record)
         if trouble is not None:
             line["exception"] = trouble
@@ -150,16 +154,22 @@ def _second(since_epoch: int) -> str:
     return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+_last_ids: "tuple[UUID | None, str | None, dict[str, JsonValue]]" = (None, None, {})
+"""The ids of the event before; most events of a call follow one of the same call."""
+
+
 def current_ids() -> "dict[str, JsonValue]":
-    """The ids of the current context, as far as there are any."""
-    ids: dict[str, JsonValue] = {}
-    correlation_id = current_correlation_id.get()
-    if correlation_id is not None:
-        ids["correlation_id"] = str(correlation_id)
-    trace = trace_ids()
-    if trace is not None:
-        ids["trace_id"], ids["span_id"] = trace
-    return ids
+    """The ids of the current context, as far as there are any; a dict of the caller's own."""
+    global _last_ids  # noqa: PLW0603  # replaced as a whole, so that readers need no lock
+    correlation_id, header = current_correlation_id.get(), current_traceparent.get()
+    last_correlation_id, last_header, ids = _last_ids
+    if correlation_id is not last_correlation_id or header is not last_header:
+        ids = {} if correlation_id is None else {"correlation_id": str(correlation_id)}
+        trace = trace_ids()
+        if trace is not None:
+            ids["trace_id"], ids["span_id"] = trace
+        _last_ids = (correlation_id, header, ids)
+    return ids.copy()
 
 
 def _parts(record: logging.LogRecord) -> "tuple[str, dict[str, JsonValue], dict[str, JsonValue]]":

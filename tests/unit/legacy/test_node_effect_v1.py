@@ -53,6 +53,18 @@ def test_each_import_warns_on_its_line() -> None:
     assert issubclass(seen[0], NodeEffect)
 
 
+def test_where_warnings_are_errors_the_import_fails() -> None:
+    """Though it was imported before; afterwards the class is the same as ever."""
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(ImportError, match="node_effect_v1 is deprecated"):
+                exec(STATEMENT, {})
+
+    assert legacy.NodeEffectLegacy is NodeEffectLegacy
+    assert sys.modules["omnibase_core.legacy.node_effect_v1"] is legacy
+
+
 async def test_a_registered_handler_does_the_effects_of_its_type() -> None:
     """It gets the operation data and the transaction; what it returns is the result."""
     node = NodeEffectLegacy()
