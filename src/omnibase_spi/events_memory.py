@@ -87,7 +87,7 @@ class MemoryEventBus:
     # Publishing
 
     async def publish(
-        self, event: ModelEventEnvelope[P] | BaseModel, *, topic: str | None = None, key: str | None = None
+        self, event: ModelEventEnvelope[object] | BaseModel, *, topic: str | None = None, key: str | None = None
     ) -> EventReceipt:
         """See `ProtocolEventBus.publish`."""
         envelope = as_envelope(event)

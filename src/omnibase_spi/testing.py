@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
 
 T = TypeVar("T")
-P = TypeVar("P")
 
 Answer = EffectResponse | Mapping[str, JsonValue] | BaseException | Callable[["ResolvedIOContext"], object]
 """What a scripted handler does for one call: return, raise, or ask a function, which may be a coroutine function."""
@@ -115,7 +114,7 @@ class RecordingBus(MemoryEventBus):
         """(envelope, topic, key), in the order in which `publish` returned."""
 
     async def publish(
-        self, event: ModelEventEnvelope[P] | BaseModel, *, topic: str | None = None, key: str | None = None
+        self, event: ModelEventEnvelope[object] | BaseModel, *, topic: str | None = None, key: str | None = None
     ) -> EventReceipt:
         envelope = as_envelope(event)
         receipt = await super().publish(envelope, topic=topic, key=key)

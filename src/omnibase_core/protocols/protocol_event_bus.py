@@ -51,7 +51,7 @@ class ProtocolEventBus(Protocol):
     """
 
     async def publish(
-        self, event: ModelEventEnvelope[P] | BaseModel, *, topic: str | None = None, key: str | None = None
+        self, event: ModelEventEnvelope[object] | BaseModel, *, topic: str | None = None, key: str | None = None
     ) -> EventReceipt:
         """Hand an event over; returns when it is queued (stored, with a broker), not when it is handled.
 

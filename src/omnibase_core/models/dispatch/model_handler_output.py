@@ -1,7 +1,7 @@
 """What a handler of each node kind may return, and nothing else (overview, section 1)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final, Generic, Self, TypeVar, cast
+from typing import Annotated, Final, Generic, Self
 from uuid import UUID
 
 from pydantic import (
@@ -15,6 +15,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from typing_extensions import TypeVar  # pydantic's own dependency; typing has defaults from Python 3.13 on
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_node_kind import EnumNodeKind
@@ -24,7 +25,7 @@ from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope,
 from omnibase_core.models.events.payload import Payload, model_or_json
 from omnibase_core.models.primitives.identifiers import new_id
 
-R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True, default=object)
 Q = TypeVar("Q")
 
 ALLOWED: Final[Mapping[EnumNodeKind, frozenset[str]]] = {
@@ -51,7 +52,7 @@ EventPayload = Annotated[
 ]
 
 
-class ModelHandlerOutput(BaseModel, Generic[R]):
+class ModelHandlerOutput(BaseModel, Generic[R_co]):
     """What one handler made of one input. Built through `for_compute`, `for_effect`, `for_reducer`, `for_orchestrator`.
 
     result: any pydantic model or JSON. None is no result; `0`, `False`, `""`, `[]` are results.
@@ -68,17 +69,15 @@ class ModelHandlerOutput(BaseModel, Generic[R]):
     node_kind: EnumNodeKind
     input_envelope_id: UUID
     correlation_id: UUID
-    result: SerializeAsAny[R] | None = None
+    result: SerializeAsAny[R_co] | None = None
     events: list[EventPayload] = Field(default_factory=list)
     intents: list[Payload] = Field(default_factory=list)
     projections: list[Payload] = Field(default_factory=list)
 
     @field_validator("result")
     @classmethod
-    def _model_or_json(cls, value: R | None) -> R | None:
-        if cls is ModelHandlerOutput:  # no parameter given: nothing has judged the value yet
-            return cast("R", model_or_json(value))  # the same value, or an equal copy
-        return value
+    def _model_or_json(cls, value: object) -> object:
+        return model_or_json(value) if cls is ModelHandlerOutput else value  # with a parameter, that has judged it
 
     @model_validator(mode="after")
     def _only_what_the_kind_allows(self) -> Self:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Annotated, Final, Generic, Literal, Self, TypeVar, cast
+from typing import Annotated, Final, Generic, Literal, Self, cast
 from uuid import UUID
 
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from typing_extensions import TypeVar  # pydantic's own dependency; typing has defaults from Python 3.13 on
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
@@ -31,7 +32,7 @@ from omnibase_core.models.primitives.model_semver import ModelSemVer
 from omnibase_core.models.primitives.strict_types import StrictText
 from omnibase_core.models.primitives.trusted import trusted
 
-P = TypeVar("P")
+P_co = TypeVar("P_co", covariant=True, default=object)
 Q = TypeVar("Q")
 
 DEFAULT_SOURCE: Final = "/onex"
@@ -87,7 +88,7 @@ UtcTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 Headers = dict[StrictText, StrictText]
 
 
-class ModelEventEnvelope(BaseModel, Generic[P]):
+class ModelEventEnvelope(BaseModel, Generic[P_co]):
     """An event: what happened (`event_type`, `payload`), and whence.
 
     payload: any pydantic model, or JSON. `ModelEventEnvelope[Order]` reads an `Order` back from JSON; without a
@@ -105,7 +106,7 @@ class ModelEventEnvelope(BaseModel, Generic[P]):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     event_type: AttributeText
-    payload: SerializeAsAny[P]
+    payload: SerializeAsAny[P_co]
     envelope_id: UUID = Field(default_factory=new_id)
     correlation_id: UUID = Field(default_factory=_current_correlation_id)
     causation_id: UUID | None = None
@@ -117,10 +118,8 @@ class ModelEventEnvelope(BaseModel, Generic[P]):
 
     @field_validator("payload")
     @classmethod
-    def _model_or_json(cls, value: P) -> P:
-        if _has_no_parameter(cls):  # nothing has judged the value yet
-            return cast("P", model_or_json(value))  # the same value, or an equal copy
-        return value
+    def _model_or_json(cls, value: object) -> object:
+        return model_or_json(value) if _has_no_parameter(cls) else value  # with one, the parameter has judged it
 
     def __hash__(self) -> int:
         return hash(self.envelope_id)
@@ -279,20 +278,18 @@ class ModelEnvelopeMetadata(BaseModel):
         return hash(self.envelope_id)
 
 
-class ModelOnexEnvelope(BaseModel, Generic[P]):
+class ModelOnexEnvelope(BaseModel, Generic[P_co]):
     """What a node's handler is given: `metadata`, and the payload, which may be a command as well as an event."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    payload: SerializeAsAny[P]
+    payload: SerializeAsAny[P_co]
     metadata: ModelEnvelopeMetadata = Field(default_factory=ModelEnvelopeMetadata)
 
     @field_validator("payload")
     @classmethod
-    def _model_or_json(cls, value: P) -> P:
-        if _has_no_parameter(cls):  # as above
-            return cast("P", model_or_json(value))  # the same value, or an equal copy
-        return value
+    def _model_or_json(cls, value: object) -> object:
+        return model_or_json(value) if _has_no_parameter(cls) else value  # as above
 
     def __hash__(self) -> int:
         return hash(self.metadata)
@@ -304,17 +301,17 @@ class ModelOnexEnvelope(BaseModel, Generic[P]):
         payload: Q = fields.pop("payload")
         return ModelOnexEnvelope(payload=payload, metadata=ModelEnvelopeMetadata(**fields))
 
-    def to_event(self) -> ModelEventEnvelope[P]:
+    def to_event(self) -> ModelEventEnvelope[P_co]:
         """The event; without `event_type` in the metadata, that of `ModelEventEnvelope.of`."""
         fields = dict(self.metadata.__dict__)
         fields["event_type"] = _type_of(self.payload, self.metadata.event_type)
         return ModelEventEnvelope(payload=self.payload, **fields)
 
 
-def as_envelope(event: ModelEventEnvelope[P] | BaseModel) -> ModelEventEnvelope[object]:
+def as_envelope(event: ModelEventEnvelope[object] | BaseModel) -> ModelEventEnvelope[object]:
     """What `publish` makes of its argument: an envelope as it is, a model in one; VALIDATION_ERROR for the rest."""
     if isinstance(event, ModelEventEnvelope):
-        return cast("ModelEventEnvelope[object]", event)  # frozen: what is only read may be read as an object
+        return event
     if isinstance(event, ModelOnexEnvelope):
         return event.to_event()
     return ModelEventEnvelope.of(event)
