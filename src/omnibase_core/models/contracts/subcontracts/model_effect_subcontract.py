@@ -139,8 +139,9 @@ ModelEffectTransaction = ModelEffectTransactionConfig
 class ModelEffectObservability(ContractModel):
     """What is written down about a call: metadata only; secrets never.
 
-    log_request: reserved, nothing reads it yet. log_response: reserved, nothing reads it yet. emit_metrics: false keeps
-    the contract out of the metrics. trace_propagation: reserved, nothing reads it yet.
+    log_request: each attempt is logged at level INFO, as operation, verb, target and number. log_response: status and
+    duration of each answer likewise. emit_metrics: false keeps the contract out of the metrics. trace_propagation: the
+    current W3C `traceparent` goes along in the headers of HTTP requests and messages.
     """
 
     log_request: StrictFlag = True
@@ -465,8 +466,8 @@ class ModelEffectSubcontract(ContractModel):
     max_concurrency: operations at once in the parallel modes. operations: what is done.
     default_retry_policy, default_circuit_breaker: for operations that set nothing else. transaction: around all of them.
     observability: what is counted and logged. correlation_id: kept for tools; derived from the name unless given.
-    input_schema: what the input must hold. deterministic: reserved, nothing reads it yet. future: keys that begin with
-    ONEX_ are kept, nothing reads them yet. flow_timeout_ms: hard limit of a whole call.
+    input_schema: what the input must hold. deterministic: permits tools to replay or cache results. future: keys that
+    begin with ONEX_ are kept, nothing reads them yet. flow_timeout_ms: hard limit of a whole call.
     """
 
     INTERFACE_VERSION: ClassVar = ModelSemVer(1, 0, 0)
