@@ -138,6 +138,10 @@ def main() -> None:
         command_line().main(args, prog_name="onex")
     except SystemExit as end_of_program:
         status = end_of_program.code
+    except Exception as error:  # noqa: BLE001 - nothing leaves the command line as a traceback
+        from omnibase_runtime.commands._console import tell
+
+        status = tell(error)
     sys.exit(_flush() or status)
 
 

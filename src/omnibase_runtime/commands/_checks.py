@@ -18,6 +18,7 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_runtime.commands._reach import connection
 from omnibase_runtime.commands._render import count, milliseconds
 from omnibase_runtime.settings import LoadedSettings
+from omnibase_spi.db.adapter import DbAdapter
 
 if TYPE_CHECKING:
     from omnibase_core.models.container.model_onex_container import ModelONEXContainer
@@ -92,6 +93,15 @@ def directories(loaded: LoadedSettings) -> Iterator[Check]:
     """Where ONEX keeps and finds things."""
     yield _data_dir(loaded.settings.data_dir, configured="data_dir" in loaded.sources)
     yield _secrets_dir(loaded.settings.secrets_dir, configured="secrets_dir" in loaded.sources)
+    for root in loaded.settings.policy.file_roots or ():
+        yield _file_root(root)
+
+
+def _file_root(path: Path) -> Check:
+    if path.is_dir():
+        return Check("system", "file_root", OK, str(path))
+    problem = "is no directory" if os.path.lexists(path) else "does not exist"
+    return Check("system", "file_root", FAILED, f"{path} {problem}", "make it, or change policy.file_roots")
 
 
 def _data_dir(path: Path, *, configured: bool) -> Check:
@@ -155,11 +165,12 @@ async def _connection(container: "ModelONEXContainer", loaded: LoadedSettings, n
     family = "kafka" if url.startswith("kafka:") else "db"
     known = connection(name, family, loaded)
     where = known.target
-    missing = _sqlite_file_to_be(url)
-    if missing is not None:
-        return _missing_sqlite(name, missing)
     started = time.monotonic()
     try:
+        missing = _sqlite_file_to_be(url)
+        if missing is not None:
+            container.get_service(DbAdapter).driver_name(name)  # raises when it is set up wrongly
+            return _missing_sqlite(name, missing)
         adapter = container.get_service({"kafka": "KafkaAdapter", "db": "DbAdapter"}[family])
         ping: Callable[[str], Awaitable[None]] | None = getattr(adapter, "ping", None)
         if ping is None:

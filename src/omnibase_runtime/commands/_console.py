@@ -176,7 +176,12 @@ def tell_line(code: str, message: str) -> None:
 
 
 def _tell_unexpected(error: BaseException) -> int:
-    """An OSError is about this machine, everything else is our mistake."""
+    """An OSError is about this machine, an ImportError about the installation, everything else is our mistake."""
+    if isinstance(error, ImportError):
+        text = f"a library cannot be imported: {error}; repair the installation: pip install --force-reinstall omnibase"
+        broken = ModelOnexError(text, EnumCoreErrorCode.CONFIGURATION_ERROR)
+        broken.__cause__ = error
+        return tell(broken)
     if isinstance(error, OSError):
         where = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         known = ModelOnexError(f"{where}{error.strerror or error}", EnumCoreErrorCode.RESOURCE_UNAVAILABLE)

@@ -119,5 +119,11 @@ def effect(
 
 
 def _write_new(path: Path, text: str) -> None:
+    """Write all of it or leave nothing."""
     with path.open("x", encoding="utf-8") as stream:
-        stream.write(text)
+        try:
+            stream.write(text)
+            stream.flush()
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise

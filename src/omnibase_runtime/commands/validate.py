@@ -90,7 +90,7 @@ def _judge(file: str) -> FileReport:
 def _document(reports: Sequence[FileReport]) -> "JsonValue":
     files: list[JsonValue] = []
     for report in reports:
-        contracts: list[JsonValue] = [{"kind": c.kind, "name": c.name, "version": c.version} for c in report.contracts]
+        contracts: list[JsonValue] = [_named(contract) for contract in report.contracts]
         findings: list[JsonValue] = [asdict(diagnostic) for diagnostic in report.diagnostics]
         files.append(
             {"file": report.name, "documents": report.documents, "contracts": contracts, "diagnostics": findings}
@@ -98,6 +98,14 @@ def _document(reports: Sequence[FileReport]) -> "JsonValue":
     errors = sum(report.count("error") for report in reports)
     warnings = sum(report.count("warning") for report in reports)
     return {"valid": errors == 0, "errors": errors, "warnings": warnings, "files": files}
+
+
+def _named(contract: "LoadedContract") -> "JsonValue":
+    """Name and version of the file's own, else those of what it holds."""
+    effect = contract.effect_subcontract
+    name = contract.name or (effect.subcontract_name if effect else None)
+    version = contract.version or (effect.version if effect else None)
+    return {"kind": contract.kind, "name": name, "version": version}
 
 
 def _print(reports: Sequence[FileReport]) -> None:

@@ -4,6 +4,8 @@ import json
 import re
 import socket
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -216,3 +218,65 @@ def test_doctor_does_not_believe_the_rights_of_root(onex: Onex, tmp_path: Path, 
     check = [check for check in json.loads(ended.out)["checks"] if check["name"] == "data_dir"][-1]
     assert (ended.status, check["status"]) == (4, "failed")
     assert "/proc" in check["detail"]
+
+
+def test_doctor_judges_the_options_of_a_database_that_does_not_exist_yet(onex: Onex, tmp_path: Path) -> None:
+    """What a run would refuse is told before the first run."""
+    (tmp_path / "onex.toml").write_text('[connections.a]\nurl = "sqlite:///new.db"\noptions = {pool_sise = 5}\n')
+
+    ended = onex("doctor", "--json")
+
+    check = next(check for check in json.loads(ended.out)["checks"] if check["name"] == "a")
+    assert (ended.status, check["status"]) == (4, "failed")
+    assert "pool_sise" in check["detail"]
+
+
+def test_doctor_misses_a_file_root_that_does_not_exist(onex: Onex, tmp_path: Path) -> None:
+    """File operations need every root; each is judged by itself."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "onex.toml").write_text('[policy]\nfile_roots = ["there", "missing"]\n')
+
+    ended = onex("doctor", "--json")
+
+    checks = [check for check in json.loads(ended.out)["checks"] if check["name"] == "file_root"]
+    assert ended.status == 4
+    assert [(check["status"], check["detail"]) for check in checks] == [
+        ("ok", "there"),
+        ("failed", "missing does not exist"),
+    ]
+
+
+def test_a_new_contract_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """Not half of it, which would be in the way of the next try."""
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512));"
+        "sys.argv = ['onex', 'new', 'effect', 'big']; from omnibase_runtime.cli import main; main()"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-B", "-c", limited], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20
+    )
+
+    assert ended.returncode == 4, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_installation_is_told_without_a_traceback(tmp_path: Path) -> None:
+    """A library that cannot be imported is a matter of the installation: status 3, and what to do."""
+    (tmp_path / "rich").mkdir()
+    (tmp_path / "rich" / "__init__.py").write_text("raise ImportError('rich is broken')")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.argv = ['onex', 'doctor'];"
+
+    ended = subprocess.run(
+        [sys.executable, "-B", "-c", f"{code} from omnibase_runtime.cli import main; main()"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+    assert ended.returncode == 3, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "rich is broken" in ended.stdout + ended.stderr
