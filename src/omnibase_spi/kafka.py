@@ -179,9 +179,11 @@ class KafkaAdapter:
     def _connection(self, connection_name: str, correlation_id: UUID | None) -> ModelConnection:
         connection = self._connections.get(connection_name)
         if connection is None:
+            known = ", ".join(map(repr, sorted(self._connections))) or "none"
             text = (
-                f"produce over connection {connection_name!r}: no such connection in the settings, there are "
-                f"{sorted(self._connections)}; name one of them or give [connections.{connection_name}] a kafka:// url"
+                f"produce over connection {connection_name!r}: no such connection in the settings, known are {known}. "
+                f"Add [connections.{connection_name}] with a kafka:// url, or set "
+                f"ONEX_CONNECTIONS__{connection_name.upper()}__URL"
             )
             raise EffectFault(
                 text,

@@ -54,8 +54,8 @@ def _nearest(word: str, known: Sequence[str]) -> str:
 def _unknown(keys: _Keys, known: Sequence[str], near: str, source: str) -> str:
     told = f"unknown key {str(keys[-1])!r}"
     if near:
-        told += f"; did you mean {_variable((*keys[:-1], near)) if _is_variable(source) else repr(near)}?"
-    return f"{told}; known are {', '.join(known)}"
+        told += f"; did you mean {_variable((*keys[:-1], near)) if _is_variable(source) else repr(near)}? Known"
+    return f"{told}{'' if near else '; known'} are {', '.join(known)}"
 
 
 def _missing(keys: _Keys, source: str) -> str:
