@@ -11,6 +11,7 @@ from typing import Final
 from docs.commands_page import commands
 from docs.contract_page import effect_contract
 from docs.diagnostics_page import diagnostics
+from docs.services_page import services
 from docs.words_pages import errors, settings
 
 REFERENCE: Final = Path(__file__).parent / "reference"
@@ -20,6 +21,7 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "diagnostics.md": diagnostics,
     "errors.md": errors,
     "settings.md": settings,
+    "services.md": services,
     "command-line.md": commands,
 }
 

@@ -12,8 +12,8 @@ The info string of a block says what is done with it; one that is not listed her
 - `mermaid`: every transition must be one of the circuit breaker's table.
 - `text`: a picture or a tree, and a text of a generated page, which is compared as a whole.
 
-What no two runs share is replaced on both sides: measured times (`1.5 ms`) by TIME, UUIDs by UUID, runs of
-spaces by two. The directory is `/home/ada/work` on a page, and port 8123 stands for a free one.
+What no two runs share is replaced on both sides: measured times (`1.5 ms`) and UTC timestamps by TIME, UUIDs by UUID,
+runs of spaces by two. The directory is `/home/ada/work` on a page, and port 8123 stands for a free one.
 """
 
 import os
@@ -34,7 +34,7 @@ from omnibase_runtime.settings import load_settings
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
-_TIME = re.compile(r"\b\d+(?:\.\d+)? (?:ms|µs)\b|\b\d+\.\d+ s\b|\bin \d+\.\d+s\b")
+_TIME = re.compile(r"\b\d+(?:\.\d+)? (?:ms|µs)\b|\b\d+\.\d+ s\b|\bin \d+\.\d+s\b|\b\d{4}-\d\d-\d\dT[\d:.]+Z")
 _PORT = "8123"
 _HOME = "/home/ada/work"
 _LIMIT_S = 30
