@@ -1,5 +1,6 @@
 """The documentation tells the truth: generated pages are up to date, blocks do what they show, names exist."""
 
+import fnmatch
 import re
 import tomllib
 from pathlib import Path
@@ -105,7 +106,19 @@ def test_the_architecture_names_the_storeys_in_their_order() -> None:
     block = next(b for b in blocks_of(ROOT / "ARCHITECTURE.md") if "enums" in b.text)
     shown = re.findall(r"^ {4}(\w+)", block.text, re.MULTILINE)
     held = [word for layer in layers for word in re.findall(r"\w+", layer)]
-    assert [word for word in shown if word in held] == [word for word in held if word != "legacy"]
+    assert [word for word in shown if word in held] == held
+
+
+def test_every_source_file_is_in_a_room_of_the_architecture() -> None:
+    """The table of rooms has a place for each file, and no room is empty."""
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").partition("## What is where")[2]
+    cells = re.findall(r"^\| (`omnibase_.*?) \|", text, re.MULTILINE)
+    rooms = [room for cell in cells for room in re.findall(r"`([^`]+)`", cell)]
+    source = ROOT / "src"
+    files = {path.relative_to(source).as_posix() for path in source.rglob("*.py") if path.name != "__init__.py"}
+
+    assert [room for room in rooms if not fnmatch.filter(files, room)] == []
+    assert sorted(file for file in files if not any(fnmatch.fnmatch(file, room) for room in rooms)) == []
 
 
 def _prose(page: Path) -> str:
