@@ -199,6 +199,10 @@ class DbAdapter:
                 connection.close_now()
             raise
 
+    def check_connection(self, connection_name: str) -> None:
+        """Raise like `execute` for a name that is unknown or set up wrongly; nothing is connected."""
+        self._driver(self._canonical(connection_name))
+
     async def ping(self, connection_name: str) -> None:
         """Ask the database for an answer. Raises EffectFault, or ModelOnexError when the connection is set up
         wrongly.
