@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import aiohttp
 
 KEEPALIVE_SECONDS = 15.0
+MAX_UNDER_WAY = 512
+"""Requests at once in one loop; more wait. Thousands of connections dialled in one moment overrun the queue in which
+the other side's kernel keeps them, and time out. It is also half of the descriptors that most systems grant."""
 
 
 def load_driver() -> ModuleType:
@@ -42,7 +45,7 @@ class LoopPools:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, guard: AddressGuard) -> None:
         self.loop = loop
-        self._free = _descriptors() // 2
+        self._free = min(MAX_UNDER_WAY, _descriptors() // 2)
         self._waiters: deque[asyncio.Future[None]] = deque()
         self.flights: dict[tuple[str, str, str, str | None], list[asyncio.Future[EffectFault | None]]] = {}
         self._guard = guard
@@ -50,7 +53,7 @@ class LoopPools:
         self._keeper: AsyncGenerator[None, None] | None = None
 
     def try_enter(self) -> bool:
-        """Take a place for one more request under way; False when half of the process's descriptors are in use.
+        """Take a place for one more request under way; False when all are taken.
 
         `leave` must follow, as it must after `enter`.
         """
@@ -69,8 +72,8 @@ class LoopPools:
             if not waiter.cancelled():  # it got the place in the same moment
                 self.leave()
             message = (
-                "not sent: as many requests are under way as half of the descriptors that this process may open; raise "
-                "its limit (ulimit -n), or start fewer operations at once"
+                f"not sent: {MAX_UNDER_WAY} requests, or half as many as this process may open descriptors (ulimit -n),"
+                " are under way; start fewer operations at once, or give them more time"
             )
             code = EnumCoreErrorCode.RESOURCE_UNAVAILABLE
             raise cancelled from EffectFault(message, code, phase=EnumFaultPhase.NOT_SENT, transient=True)
@@ -132,7 +135,7 @@ class LoopPools:
 
 
 def _descriptors() -> int:
-    """How many descriptors the process may open. Where there is no such limit, many."""
+    """How many descriptors the process may open; many where there is no such limit."""
     try:
         import resource
     except ImportError:  # no POSIX

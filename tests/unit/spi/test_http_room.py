@@ -44,7 +44,7 @@ def gate(fault_server: FaultServer) -> asyncio.Event:
     return gate
 
 
-async def test_half_of_the_descriptors_may_be_requests(
+async def test_no_more_requests_are_under_way_than_half_of_the_descriptors(
     adapter: HttpRestAdapter, fault_server: FaultServer, gate: asyncio.Event
 ) -> None:
     """More requests than that wait for their turn, and all of them are answered."""
