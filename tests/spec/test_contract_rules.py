@@ -7,7 +7,10 @@ from textwrap import indent
 
 import pytest
 
-from omnibase_core.errors import Diagnostic
+from omnibase_core.errors import Diagnostic, ModelOnexError
+from omnibase_core.models.contracts.subcontracts.effect_io_configs import ModelDbIOConfig
+from omnibase_core.models.contracts.subcontracts.effect_retry_config import ModelEffectRetryPolicy
+from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectOperation
 from omnibase_core.utils.contract_loader import judge_text
 
 HTTP = "handler_type: http, url_template: 'https://x.test/'"
@@ -352,6 +355,16 @@ CASES: dict[str, tuple[str, str, str]] = {
         "E-RETRY-UNSAFE",
         "is not idempotent but has retry enabled",
     ),
+    "an explicit retry that inherits its number wants one too": (
+        contract(INSERT + "\nretry_policy: {base_delay_ms: 200}", head="default_retry_policy: {max_retries: 4}"),
+        "E-RETRY-UNSAFE",
+        "is not idempotent but has retry enabled",
+    ),
+    "an explicit retry that switches the inherited one on wants one too": (
+        contract(INSERT + "\nretry_policy: {enabled: true}", head="default_retry_policy: {enabled: false}"),
+        "E-RETRY-UNSAFE",
+        "is not idempotent but has retry enabled",
+    ),
     "failure_threshold is 1 to 100": (
         contract(GET, head="default_circuit_breaker: {failure_threshold: 0}"),
         "E-BOUNDS",
@@ -459,6 +472,45 @@ def test_rule(rule: str) -> None:
     assert finding.key_path.startswith("effect_subcontract")
     assert finding.severity == ("warning" if code.startswith("W-") else "error")
     assert finding.fix or finding.allowed
+
+
+@pytest.mark.parametrize("default", ["{max_retries: 0}", "{enabled: false}"])
+@pytest.mark.parametrize("operation", [INSERT, f"idempotent: false\n{SELECT}"])
+def test_an_explicit_policy_that_does_not_retry_is_no_danger(default: str, operation: str) -> None:
+    """What counts is the merged policy: one's own block over the inherited one, field by field."""
+    text = contract(operation + "\nretry_policy: {base_delay_ms: 200}", head=f"default_retry_policy: {default}")
+
+    assert judge(text) == []
+
+
+def test_a_select_whose_merged_policy_does_not_retry_reads_its_snapshot_once() -> None:
+    """The same holds for retries inside a transaction."""
+    head = "transaction: {enabled: true, isolation_level: serializable}\ndefault_retry_policy: {max_retries: 0}"
+
+    assert judge(contract(SELECT + "\nretry_policy: {base_delay_ms: 200}", head=head)) == []
+
+
+def test_every_unsafe_retry_is_found_beside_what_is_not_well_formed() -> None:
+    """An operation that cannot be read hides no finding of another."""
+    unsafe = INSERT + "\nretry_policy: {max_retries: 1}"
+
+    found = judge(contract(unsafe, "io_config: 5", unsafe + "\nidempotent: 7", unsafe))
+
+    assert [f.key_path.removeprefix("effect_subcontract.operations") for f in found if f.code == "E-RETRY-UNSAFE"] == [
+        "[0].retry_policy",
+        "[3].retry_policy",
+    ]
+
+
+def test_an_operation_built_alone_retries_as_the_built_in_policy_says() -> None:
+    """Python knows no contract around it: a block that leaves max_retries out has three of them."""
+    config = ModelDbIOConfig(operation="insert", connection_name="m", query_template="INSERT INTO t VALUES (1)")
+
+    with pytest.raises(ModelOnexError, match="is not idempotent but has retry enabled"):
+        ModelEffectOperation(
+            operation_name="a", io_config=config, retry_policy=ModelEffectRetryPolicy(base_delay_ms=200)
+        )
+    ModelEffectOperation(operation_name="a", io_config=config, retry_policy=ModelEffectRetryPolicy(max_retries=0))
 
 
 def test_a_dotpath_must_start_with_a_dollar() -> None:

@@ -24,6 +24,8 @@ def judge_rules(part: ContractModel, path: KeyPath, reporter: Reporter, *, whole
     there = part.__dict__
     given = part.model_fields_set
     for rule in cls.rules:
+        if rule.in_python:
+            continue
         if whole:
             for breach in rule.check(part):
                 reporter(path)(breach)

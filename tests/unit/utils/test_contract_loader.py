@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import pickle
 import time
 from pathlib import Path
 
@@ -97,6 +98,27 @@ def test_a_computed_hash_does_not_count_as_set() -> None:
     assert "metadata" not in loaded.model_dump(mode="json")
     fresh = ModelEffectSubcontract.model_fields["metadata"].default
     assert fresh.contract_hash is None
+
+
+def test_a_hash_that_nobody_has_read_yet_goes_where_the_contract_goes() -> None:
+    """It is computed when it is first read, also from a copy, from a pickle and by printing."""
+
+    def fresh() -> ModelEffectSubcontract:
+        loaded = load_contract(GOOD).effect_subcontract
+        assert loaded is not None
+        return loaded
+
+    expected = contract_hash(fresh())
+
+    assert copy.copy(fresh().metadata).contract_hash == expected
+    assert copy.deepcopy(fresh()).metadata.contract_hash == expected
+    assert fresh().model_copy().metadata.contract_hash == expected
+    assert pickle.loads(pickle.dumps(fresh())).metadata.contract_hash == expected
+    assert pickle.loads(pickle.dumps(fresh().metadata)).contract_hash == expected
+    assert expected in repr(fresh().metadata)
+    assert expected in str(fresh())
+    assert fresh() == fresh()
+    assert fresh().metadata == fresh().metadata
 
 
 def test_the_hash_is_sha256_over_canonical_json_without_metadata() -> None:

@@ -47,6 +47,31 @@ def _codes(config: Mapping[str, object]) -> list[tuple[str, tuple[str | int, ...
 # --- what every plan says ---
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        GET | {"headers": {"A": "${input.v}"}},
+        SQL | {"query_template": "SELECT $1", "query_params": ["${input.v}"]},
+        MESSAGE | {"payload_template": "${input.v}"},
+        WRITE | {"content_template": "${input.v}"},
+    ],
+)
+def test_a_resolver_is_built_once_and_by_whoever_asks_first(config: Mapping[str, object]) -> None:
+    """The first call puts the resolver into the plan, also one that fails; who kept the first one loses nothing."""
+    plan = _plan(config)
+    first = plan.resolve
+    with pytest.raises(ModelOnexError, match="'v' is missing"):
+        plan.resolve(Scope({}))
+
+    made = plan.resolve(Scope({"v": "1"}))
+    built = plan.resolve
+
+    assert plan.resolve(Scope({"v": "1"})) == made
+    assert plan.resolve is built
+    assert built is not first
+    assert first(Scope({"v": "1"})) == made
+
+
 def test_holes_and_secrets_are_known_ahead() -> None:
     """A plan names every placeholder with its place, and the secrets to fetch."""
     plan = _plan(

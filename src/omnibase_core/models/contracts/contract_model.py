@@ -44,10 +44,14 @@ M = TypeVar("M", bound="ContractModel", contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[M]):
-    """A check of one model. It is judged when all fields that it `needs` are well-formed."""
+    """A check of one model. It is judged when all fields that it `needs` are well-formed.
+
+    in_python: only where a model is built in Python; in a contract a rule of the whole knows better.
+    """
 
     needs: tuple[str, ...]
     check: Callable[[M], Iterator[Breach]]
+    in_python: bool = False
 
 
 class ContractModel(FrozenModel):

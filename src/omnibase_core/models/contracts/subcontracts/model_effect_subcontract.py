@@ -2,6 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, ClassVar, Final, Self
 from uuid import UUID, uuid4
@@ -214,16 +216,31 @@ class ModelEffectInputSchema(ContractModel):
     rules: ClassVar = (Rule(("required_fields", "optional_fields", "json_schema"), _one_schema),)
 
 
-def _explicit_retry_is_safe(operation: "ModelEffectOperation") -> Iterator[Breach]:
-    policy = operation.retry_policy
-    if policy is None or not policy.enabled or policy.max_retries == 0 or operation.get_effective_idempotency():
+_BUILT_IN_POLICY: Final = ModelEffectRetryPolicy()
+
+
+def _own_retries(operation: "ModelEffectOperation", general: ModelEffectRetryPolicy) -> int:
+    """Retries that an operation's own `retry_policy` block leads to, field by field over the general one."""
+    own = operation.retry_policy
+    if own is None:
+        return 0
+    enabled = (own if "enabled" in own.model_fields_set else general).enabled
+    retries = (own if "max_retries" in own.model_fields_set else general).max_retries
+    return retries if enabled else 0
+
+
+def _explicit_retry_is_safe(
+    operation: "ModelEffectOperation", general: ModelEffectRetryPolicy = _BUILT_IN_POLICY
+) -> Iterator[Breach]:
+    retries = _own_retries(operation, general)
+    if retries == 0 or operation.get_effective_idempotency():
         return
     yield Breach(
         "E-RETRY-UNSAFE",
         f"operation {operation.operation_name!r} ({operation.describe()}) is not idempotent but has retry enabled: "
         "a repetition could do it twice",
         ("retry_policy",),
-        found=f"retry_policy with max_retries {policy.max_retries}",
+        found=f"retry_policy with max_retries {retries}",
         fix="leave retry_policy out (the inherited one narrows itself), set max_retries: 0, add an idempotency_key, "
         "or say idempotent: true if repeating is harmless",
     )
@@ -266,7 +283,7 @@ class ModelEffectOperation(ContractModel):
     depends_on: list[StrictText] = Field(default_factory=list)
 
     rules: ClassVar = (
-        Rule(("operation_name", "idempotent", "io_config", "retry_policy"), _explicit_retry_is_safe),
+        Rule(("operation_name", "idempotent", "io_config", "retry_policy"), _explicit_retry_is_safe, in_python=True),
         Rule(("operation_name", "idempotent", "io_config"), _raw_is_declared),
     )
     not_built: ClassVar = ("when", "for_each", "rate_limit", "bulkhead", "cache", "compensate", "on_failure")
@@ -346,6 +363,13 @@ def _dependencies_exist(contract: "ModelEffectSubcontract") -> Iterator[Breach]:
                 )
 
 
+def _explicit_retries_are_safe(contract: "ModelEffectSubcontract") -> Iterator[Breach]:
+    for index, operation in enumerate(contract.operations):
+        with suppress(AttributeError):  # a part that is not well-formed is missing; it has a finding of its own
+            for breach in _explicit_retry_is_safe(operation, contract.default_retry_policy):
+                yield replace(breach, path=("operations", index, *breach.path))
+
+
 def _transaction_scope(contract: "ModelEffectSubcontract") -> Iterator[Breach]:
     if not contract.transaction.enabled:
         return
@@ -404,8 +428,7 @@ def _transaction_operations(contract: "ModelEffectSubcontract") -> Iterator[Brea
                 allowed="select, insert, update, delete, upsert",
                 fix="name the kind of the statement, or run it outside the transaction",
             )
-        policy = operation.retry_policy
-        if policy is None or not policy.enabled or policy.max_retries == 0:
+        if _own_retries(operation, contract.default_retry_policy) == 0:
             continue
         if config.operation == "select" and snapshot:
             yield Breach(
@@ -492,6 +515,7 @@ class ModelEffectSubcontract(ContractModel):
     rules: ClassVar = (
         Rule(("operations",), _names_are_unique),
         Rule(("operations", "execution_mode"), _dependencies_exist),
+        Rule(("operations", "default_retry_policy"), _explicit_retries_are_safe),
         Rule(("operations", "execution_mode", "transaction"), _transaction_scope),
         Rule(("operations", "transaction"), _writes_want_a_transaction),
         Rule(("future",), _future_keys),
