@@ -1,4 +1,5 @@
-"""`make demo`: one contract through four systems, a service that fails, a breaker that opens, a transaction that rolls back.
+"""`make demo`: one contract through four systems, a service that fails, a breaker that opens, a transaction that
+rolls back.
 
 Everything runs on this machine and for real: an HTTP service, SQLite, files, and librdkafka's mock brokers. What each
 scene claims is then looked up behind ONEX's back, with sqlite3, a Kafka consumer and the file system.
@@ -66,7 +67,11 @@ class Demo:
     def show(self, output: ModelEffectOutput) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for column in ("operation", "outcome", "attempts", "ms", "found"):
-            table.add_column(column, justify="right" if column in {"attempts", "ms"} else "left", style="dim" if column == "ms" else "")
+            table.add_column(
+                column,
+                justify="right" if column in {"attempts", "ms"} else "left",
+                style="dim" if column == "ms" else "",
+            )
         for result in output.operations:
             found = ", ".join(f"{name}={_short(value)}" for name, value in result.extracted_fields.items())
             table.add_row(
@@ -98,10 +103,14 @@ class Demo:
             (self.orders, "CREATE TABLE orders (order_id TEXT PRIMARY KEY, customer TEXT, total NUMERIC)"),
             (
                 self.profiles,
-                "CREATE TABLE profiles (user_id INTEGER PRIMARY KEY, email TEXT);"
-                "CREATE TABLE profile_audit (user_id INTEGER, changed_on TEXT, changed_by TEXT CHECK (changed_by <> ''), changes INTEGER,"
-                " PRIMARY KEY (user_id, changed_on));"
-                "INSERT INTO profiles VALUES (7, 'old@example.org')",
+                """
+                CREATE TABLE profiles (user_id INTEGER PRIMARY KEY, email TEXT);
+                CREATE TABLE profile_audit (
+                    user_id INTEGER, changed_on TEXT, changed_by TEXT CHECK (changed_by <> ''), changes INTEGER,
+                    PRIMARY KEY (user_id, changed_on)
+                );
+                INSERT INTO profiles VALUES (7, 'old@example.org')
+                """,
             ),
         ):
             connection = sqlite3.connect(database)

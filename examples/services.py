@@ -46,7 +46,8 @@ class CustomerService:
         body = json.dumps(document).encode()
         writer.write(
             f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-            "Connection: close\r\n\r\n".encode() + body
+            "Connection: close\r\n\r\n".encode()
+            + body
         )
         await writer.drain()
         writer.close()

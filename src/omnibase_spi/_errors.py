@@ -15,7 +15,9 @@ from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 
 @dataclass(frozen=True, slots=True)
 class FaultRow:
-    """What a driver's exception means: the fault's kind, how far the attempt came, and whether it always may be repeated."""
+    """What a driver's exception means: the fault's kind, how far the attempt came, and whether it always may be
+    repeated.
+    """
 
     error_kind: str
     phase: EnumFaultPhase

@@ -97,7 +97,8 @@ _CLIENTS: Final = {
 
 def _import_now(*schemes: str) -> None:
     """Import client libraries while an adapter is made: at its first call they would eat a tenth of a second of the
-    attempt's time, on the event loop. One that is missing is named by the adapter, when a contract needs it."""
+    attempt's time, on the event loop. One that is missing is named by the adapter, when a contract needs it.
+    """
     for name in {_CLIENTS[scheme] for scheme in schemes if scheme in _CLIENTS}:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)

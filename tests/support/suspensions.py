@@ -18,7 +18,7 @@ class CancelAt:
         argument: object = None
         while True:
             try:
-                waits_for = step(argument)  # type: ignore[arg-type]  # a value to send, or an error to throw
+                waits_for = step(argument)
             except StopIteration as done:
                 return done.value
             if count == self._n:

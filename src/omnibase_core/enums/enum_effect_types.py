@@ -16,9 +16,11 @@ class EnumEffectType(StrEnum):
 
 
 class EnumTransactionState(StrEnum):
-    """A fact, never a label: `ROLLED_BACK` only after a rollback was carried out, `UNKNOWN` when the answer to COMMIT was lost.
+    """A fact, never a label: `ROLLED_BACK` only after a rollback was carried out, `UNKNOWN` when the answer to
+    COMMIT was lost.
 
-    Without a transaction: `COMMITTED` when all operations succeeded, `FAILED` when one did not, `NONE` when nothing ran.
+    Without a transaction: `COMMITTED` when all operations succeeded, `FAILED` when one did not, `NONE` when nothing
+    ran.
     """
 
     NONE = "none"

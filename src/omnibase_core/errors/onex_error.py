@@ -9,8 +9,8 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 class ModelOnexError(Exception):
     """An error with a code, a context and the correlation id of the call in which it happened.
 
-    `context` is a mutable dict of the error's own; `error_context` is an older spelling of it. The error pickles, and it is
-    not a `ValueError`, so that pydantic lets it pass.
+    `context` is a mutable dict of the error's own; `error_context` is an older spelling of it. The error pickles,
+    and it is not a `ValueError`, so that pydantic lets it pass.
     """
 
     default_code = EnumCoreErrorCode.OPERATION_FAILED

@@ -141,7 +141,8 @@ class ModelServiceEffect(NodeEffect):
         """How the node is, by its dependencies, its resources and its last minute.
 
         Dependencies are those that were added, the named connections of the contract, and every service of the
-        container that was made and has a `ping()`; each is asked for at most two seconds. Never raises but cancellation.
+        container that was made and has a `ping()`; each is asked for at most two seconds. Never raises but
+        cancellation.
         """
         try:
             dependencies = await ask(self._all_dependencies())
@@ -193,7 +194,9 @@ class ModelServiceEffect(NodeEffect):
     # --- configuration ---------------------------------------------------------------------------------------------
 
     def get_config(self, name: str, default: JsonValue = None) -> JsonValue:
-        """A value of the container's `NodeConfigProvider`: the program's, else `ONEX_NODE__<NAME>` of the environment."""
+        """A value of the container's `NodeConfigProvider`: the program's, else `ONEX_NODE__<NAME>` of the
+        environment.
+        """
         provider = _service(self.container, "NodeConfigProvider")
         if isinstance(provider, NodeConfigProvider) and isinstance(self.container, ModelONEXContainer):
             return provider.get(name, default)

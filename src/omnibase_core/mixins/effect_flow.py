@@ -45,7 +45,9 @@ def _ready(plan: OperationPlan, finished: list[Finished | None]) -> bool:
 
 
 def _skipped(plan: OperationPlan, finished: list[Finished | None]) -> Finished:
-    blamed = [f.result.operation_name for i in plan.depends_on if (f := finished[i]) is not None and not f.result.success]
+    blamed = [
+        f.result.operation_name for i in plan.depends_on if (f := finished[i]) is not None and not f.result.success
+    ]
     return Finished(
         ModelEffectOperationResult(
             operation_name=plan.name,

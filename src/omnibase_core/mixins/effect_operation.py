@@ -1,7 +1,8 @@
 """One operation, from its first attempt to its outcome (sections 2.5 to 2.7).
 
 Order of an attempt: breaker asked -> secrets -> templates resolved -> breaker permit -> handler under the attempt's
-deadline -> status -> extraction. A failed attempt becomes a `Fault`, the fault a verdict, and the verdict a wait or an end.
+deadline -> status -> extraction. A failed attempt becomes a `Fault`, the fault a verdict, and the verdict a wait or
+an end.
 """
 
 import asyncio
@@ -94,7 +95,7 @@ async def run_operation(operation: BoundOperation, call: Call) -> Finished:
     loop = call.loop
     started = loop.time()
     deadline = started + plan.operation_timeout_s
-    progress = _Progress(started, deadline if deadline < call.deadline else call.deadline)
+    progress = _Progress(started, min(call.deadline, deadline))
     if operation.watch is not None:
         operation.watch.started()
     while True:
@@ -167,7 +168,7 @@ async def _attempt(
     plan = operation.plan
     bound = call.bound
     until = started + plan.attempt_timeout_s
-    until = until if until < progress.deadline else progress.deadline
+    until = min(progress.deadline, until)
     try:
         if operation.execute is None:
             raise cast("ModelOnexError", operation.missing)  # one of the two is there
@@ -297,7 +298,8 @@ def _cut_fault(plan: OperationPlan, error: CutOffError, started: float, call: Ca
 
 def _no_time_left(plan: OperationPlan, progress: _Progress) -> Fault:
     return progress.fault or Fault(
-        f"no time left to begin (operation_timeout_ms {plan.operation_timeout_s * 1000:.0f}, or the call's own deadline)",
+        f"no time left to begin: operation_timeout_ms {plan.operation_timeout_s * 1000:.0f}, "
+        "or the call's own deadline, is over",
         EnumCoreErrorCode.TIMEOUT,
         EnumFaultPhase.NOT_SENT,
     )

@@ -29,8 +29,8 @@ class DoneOperation:
 class ModelEffectTransaction:
     """Operations with their rollback functions; a run-time object, not data.
 
-    States: PENDING, ACTIVE, then COMMITTED, ROLLED_BACK (every rollback function ran to its end) or FAILED (at least one
-    raised; `rollback_errors` has them all). Always truthy, so that `if transaction:` asks whether there is one.
+    States: PENDING, ACTIVE, then COMMITTED, ROLLED_BACK (every rollback function ran to its end) or FAILED (at least
+    one raised; `rollback_errors` has them all). Always truthy, so that `if transaction:` asks whether there is one.
     """
 
     def __init__(self, operation_id: UUID | None = None) -> None:
@@ -98,7 +98,8 @@ class ModelEffectTransaction:
 
 
 class TransactionContext(AbstractAsyncContextManager[ModelEffectTransaction]):
-    """`async with`: commits after a normal exit, rolls back after an exception, which passes. Awaited: a begun transaction.
+    """`async with`: commits after a normal exit, rolls back after an exception, which passes. Awaited: a begun
+    transaction.
 
     An error that passes has the number of failed rollbacks in its notes.
     """
@@ -124,5 +125,6 @@ class TransactionContext(AbstractAsyncContextManager[ModelEffectTransaction]):
             return
         await transaction.rollback()
         if transaction.rollback_errors:
-            error.add_note(f"{len(transaction.rollback_errors)} rollback functions failed: {transaction.rollback_errors!r}")
-
+            error.add_note(
+                f"{len(transaction.rollback_errors)} rollback functions failed: {transaction.rollback_errors!r}"
+            )

@@ -1,7 +1,7 @@
 """The transaction around a contract's operations, repeated as a whole where the database asks for it (section 2.8).
 
-The state that comes out is what the database said: ROLLED_BACK after a ROLLBACK was carried out, UNKNOWN when the answer
-to COMMIT was lost, FAILED when the connection went before COMMIT was sent.
+The state that comes out is what the database said: ROLLED_BACK after a ROLLBACK was carried out, UNKNOWN when the
+answer to COMMIT was lost, FAILED when the connection went before COMMIT was sent.
 """
 
 import asyncio
@@ -221,9 +221,7 @@ async def _roll_back(
     return TransactionEnd(undone, state, trouble if not failed else None, repeatable=again)
 
 
-def _undone(
-    finished: list[Finished | None], outcome: EnumOperationOutcome, why: str
-) -> list[Finished | None]:
+def _undone(finished: list[Finished | None], outcome: EnumOperationOutcome, why: str) -> list[Finished | None]:
     """What succeeded inside a transaction that did not is no success."""
     update = {
         "success": False,
@@ -234,7 +232,9 @@ def _undone(
         else EnumCoreErrorCode.OPERATION_FAILED,
     }
     return [
-        replace(done, result=done.result.model_copy(update=update)) if done is not None and done.result.success else done
+        replace(done, result=done.result.model_copy(update=update))
+        if done is not None and done.result.success
+        else done
         for done in finished
     ]
 

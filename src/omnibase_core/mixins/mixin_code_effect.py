@@ -110,7 +110,11 @@ class MixinCodeEffect:
     container: object
     max_concurrent_effects: int = 10
 
-    async def _execute_effect(self, input_data: ModelEffectInput, transaction: object | None) -> dict[str, object]:
+    async def _execute_effect(
+        self,
+        input_data: ModelEffectInput,  # noqa: ARG002  # for those who override it
+        transaction: object | None,  # noqa: ARG002  # as above
+    ) -> dict[str, object]:
         """To be overridden: do the work, and return what `ModelEffectOutput.result` shall be, the very object.
 
         transaction: None when the input says `transaction_enabled: false`, else the attempt's transaction, to which
@@ -132,8 +136,8 @@ class MixinCodeEffect:
     async def process_code(self, input_data: ModelEffectInput) -> ModelEffectOutput:
         """Run `_execute_effect` under the switches of the input.
 
-        Every exception but cancellation leaves as ModelOnexError with its cause; one that the user raised as such leaves
-        as the same object.
+        Every exception but cancellation leaves as ModelOnexError with its cause; one that the user raised as such
+        leaves as the same object.
         """
         loop = asyncio.get_running_loop()
         run = _Run(self, input_data, loop)

@@ -87,7 +87,9 @@ class MixinEffectExecution:
                 state = _state_of(finished)
         finally:
             current_correlation_id.reset(token)
-        output = _output(plan, finished, state, retries, input_data, correlation_id, now, (loop.time() - started) * 1000)
+        output = _output(
+            plan, finished, state, retries, input_data, correlation_id, now, (loop.time() - started) * 1000
+        )
         if trouble is not None or (output.failed_operation is not None and plan.mode.aborts):
             raise _failure(plan, finished, output, trouble)
         return output
@@ -182,8 +184,9 @@ def _failure(
         result = cast("Finished", failed).result  # a failed operation is among the finished ones
         stop = result.stop_reason.value if result.stop_reason else result.outcome.value
         count = len(result.attempts)
+        said = (result.error_message or "").rstrip(".")
         message = (
-            f"contract {plan.name!r}, operation {result.operation_name!r} ({label}): {result.error_message}; "
+            f"contract {plan.name!r}, operation {result.operation_name!r} ({label}): {said}; "
             f"stopped after {count} attempt{'' if count == 1 else 's'}: {stop}"
         )
         code = result.error_code or EnumCoreErrorCode.OPERATION_FAILED

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import inspect
-import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -58,7 +57,7 @@ def resource_usage() -> dict[str, float]:
 
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         if limit not in {0, resource.RLIM_INFINITY}:
-            usage["descriptors"] = min(1.0, len(os.listdir("/proc/self/fd")) / limit)
+            usage["descriptors"] = min(1.0, sum(1 for _ in Path("/proc/self/fd").iterdir()) / limit)
     with contextlib.suppress(OSError, ValueError):
         limit = int(Path("/sys/fs/cgroup/memory.max").read_text().strip())
         used = int(Path("/sys/fs/cgroup/memory.current").read_text().strip())

@@ -66,8 +66,8 @@ class ModelEffectOutput(BaseModel):
 
     result: for a contract the extracted fields of all operations, keyed by operation name; for a code-driven node the
     very object that it returned. Neither validated nor copied; what JSON cannot hold is serialised by `str`.
-    processing_time_ms, retry_count, operation_result: read-only aliases of total_duration_ms, total_retry_count, result;
-    building takes them as well.
+    processing_time_ms, retry_count, operation_result: read-only aliases of total_duration_ms, total_retry_count,
+    result; building takes them as well.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

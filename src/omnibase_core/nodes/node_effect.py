@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
@@ -41,8 +41,8 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
 
     A subclass that overrides `async def _execute_effect(self, input_data, transaction)` is code-driven: `process` wraps
     it in the retry, breaker, timeout and transaction that its `ModelEffectInput` asks for. Building a node starts
-    nothing and needs no running loop; one node serves several loops, one after another. A subclass may assign any public
-    attribute.
+    nothing and needs no running loop; one node serves several loops, one after another. A subclass may assign any
+    public attribute.
 
     max_concurrent_effects: attempts of a code-driven node that may run at once (default 10); waiting counts against the
     input's timeout.
@@ -50,6 +50,12 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
 
     container: Container
     effect_subcontract: ModelEffectSubcontract
+
+    _is_code_driven: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._is_code_driven = cls._execute_effect is not MixinCodeEffect._execute_effect  # noqa: SLF001  # one family
 
     def __init__(self, container: Container | None = None) -> None:
         self.container = ModelONEXContainer() if container is None else container
@@ -80,7 +86,7 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
 
         A node without a contract and without an `_execute_effect` of its own raises CONFIGURATION_ERROR.
         """
-        if type(self)._execute_effect is NodeEffect._execute_effect and hasattr(self, "effect_subcontract"):
+        if hasattr(self, "effect_subcontract") and not self._is_code_driven:
             return await self.execute_effect(input_data)
         return await self.process_code(input_data)
 
@@ -144,7 +150,7 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
                 f"file operation {operation_type!r} is unknown; allowed: {', '.join(_FILE_OPERATIONS)}",
                 EnumCoreErrorCode.VALIDATION_ERROR,
             )
-        path = os.path.abspath(file_path)
+        path = str(Path.cwd() / file_path)
         document: dict[str, object] = {"path": str(file_path), "operation": str(operation_type)}
         if operation_type == "exists":
             document["exists"] = await asyncio.to_thread(os.path.exists, path)
@@ -157,10 +163,11 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
         elif operation_type in {"copy", "move"}:
             if not isinstance(data, str | Path):
                 raise ModelOnexError(
-                    f"{operation_type} of {str(file_path)!r} needs the destination as data, found {type(data).__name__}",
+                    f"{operation_type} of {str(file_path)!r} needs the destination as data, "
+                    f"found {type(data).__name__}",
                     EnumCoreErrorCode.VALIDATION_ERROR,
                 )
-            fields |= {"destination_path": os.path.abspath(data), "atomic": atomic and operation_type == "move"}
+            fields |= {"destination_path": str(Path.cwd() / data), "atomic": atomic and operation_type == "move"}
         context = ModelResolvedFilesystemContext.model_validate(fields)
         done = await FilesystemHandler(_EVERYWHERE).execute(context, uuid4())
         return document | _facts(done, exists=operation_type != "delete")

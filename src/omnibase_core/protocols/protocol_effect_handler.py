@@ -48,7 +48,9 @@ class ProtocolDbTransaction(Protocol):
 
     @property
     def state(self) -> EnumTransactionState:
-        """ACTIVE, then COMMITTED, ROLLED_BACK, UNKNOWN (the answer to COMMIT was lost) or FAILED (lost before COMMIT)."""
+        """ACTIVE, then COMMITTED, ROLLED_BACK, UNKNOWN (the answer to COMMIT was lost) or FAILED (lost before
+        COMMIT).
+        """
         ...
 
     async def commit(self) -> None:
@@ -60,7 +62,9 @@ class ProtocolDbTransaction(Protocol):
         ...
 
     async def rollback(self) -> None:
-        """Issue ROLLBACK (ROLLBACK TO for an inner one). Raises EffectFault, state FAILED, when it could not be carried out."""
+        """Issue ROLLBACK (ROLLBACK TO for an inner one). Raises EffectFault, state FAILED, when it could not be
+        carried out.
+        """
         ...
 
     def savepoint(self) -> AbstractAsyncContextManager[None]:

@@ -23,14 +23,18 @@ class ProtocolEffectMetrics(Protocol):
 
 
 class ProtocolOperationWatch(Protocol):
-    """Looks on while one operation of one contract runs. Called in the event loop's thread; must neither wait nor raise."""
+    """Looks on while one operation of one contract runs. Called in the event loop's thread; must neither wait nor
+    raise.
+    """
 
     def started(self) -> None:
         """The operation begins; in a transaction that is repeated, once per repetition."""
         ...
 
     def attempt_failed(self, number: int, reason: str, delay_ms: float) -> None:
-        """Attempt `number` (1-based) failed for `reason`, a fault kind or a status; the next one begins after `delay_ms`."""
+        """Attempt `number` (1-based) failed for `reason`, a fault kind or a status; the next one begins after
+        `delay_ms`.
+        """
         ...
 
     def finished(self, result: ModelEffectOperationResult) -> None:

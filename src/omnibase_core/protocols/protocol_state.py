@@ -41,7 +41,9 @@ class ProtocolStateManager(Protocol):
         ...
 
     async def atomic_update(self, owner: str, expected_epoch: int, new_state: JsonValue, new_epoch: int) -> int:
-        """Store state and epoch in one step; EpochMismatchError unless the stored epoch is the expected one and grows."""
+        """Store state and epoch in one step; EpochMismatchError unless the stored epoch is the expected one and
+        grows.
+        """
         ...
 
 

@@ -34,11 +34,13 @@ class RetryBudget:
     def succeed(self) -> None:
         """A success puts its gain back, up to the capacity."""
         tokens = self.tokens + self._gain
-        self.tokens = tokens if tokens < self._capacity else self._capacity
+        self.tokens = min(self._capacity, tokens)
 
 
 class BudgetRegistry:
-    """Target (scheme://host:port, connection, cluster, roots) -> retry budget. Bounded, because data may choose hosts."""
+    """Target (scheme://host:port, connection, cluster, roots) -> retry budget. Bounded, because data may choose
+    hosts.
+    """
 
     def __init__(self, settings: ModelRetryBudget | None = None) -> None:
         self._settings = settings or ModelRetryBudget()

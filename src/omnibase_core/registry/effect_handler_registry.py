@@ -21,7 +21,8 @@ class EffectHandlerRegistry:
             )
         if kind in self.handlers:
             raise ModelOnexError(
-                f"handler kind {kind!r} is already registered: {self.handlers[kind]!r} has it, {service_name!r} wants it",
+                f"handler kind {kind!r} is already registered: {self.handlers[kind]!r} has it, "
+                f"{service_name!r} wants it",
                 EnumCoreErrorCode.VALIDATION_ERROR,
                 {"kind": kind, "registered": self.handlers[kind], "refused": service_name},
             )

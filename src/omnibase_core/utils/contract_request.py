@@ -32,7 +32,8 @@ def request_of(contract: ModelContractEffect) -> Request:
     unknown = sorted(set(io.parameters) - set(_PARAMETERS[kind]))
     if unknown:
         raise ModelOnexError(
-            f"{io.operation_type} takes the parameters {', '.join(_PARAMETERS[kind])}; found {', '.join(unknown)} as well",
+            f"{io.operation_type} takes the parameters {', '.join(_PARAMETERS[kind])}; "
+            f"found {', '.join(unknown)} as well",
             EnumCoreErrorCode.VALIDATION_ERROR,
         )
     config, data = _CONFIGS[kind](io.operation_type, io.parameters, service.connection_name)
@@ -53,8 +54,8 @@ def _kind(operation_type: str, parameters: Mapping[str, object]) -> str:
     if operation_type.lower() in _FILES and "path" in parameters:
         return "filesystem"
     raise ModelOnexError(
-        f"operation_type {operation_type!r} with parameters {', '.join(sorted(parameters)) or 'none'} is no SQL statement "
-        "{query, parameters}, HTTP request {url, ...}, message {topic, payload} or file operation {path, ...}",
+        f"operation_type {operation_type!r} with parameters {', '.join(sorted(parameters)) or 'none'} is no "
+        "SQL statement {query, parameters}, HTTP request {url, ...}, message {topic, payload} or file operation {path, ...}",
         EnumCoreErrorCode.VALIDATION_ERROR,
     )
 

@@ -125,7 +125,9 @@ class MysqlDriver:
         self._rewritten: dict[str, tuple[tuple[str, ...], tuple[int, ...]]] = {}
 
     def effective_isolation(self, isolation_level: EnumIsolationLevel | None) -> EnumIsolationLevel:
-        """What a transaction gets. Where nothing is asked for, the server's configuration decides: only the weakest is sure."""
+        """What a transaction gets. Where nothing is asked for, the server's configuration decides: only the weakest
+        is sure.
+        """
         return isolation_level or EnumIsolationLevel.READ_COMMITTED
 
     async def connect(self, *, read_only: bool) -> "MysqlConnection":

@@ -162,7 +162,7 @@ class ModelCircuitBreaker:
         "on_transition",
     )
 
-    def __init__(  # noqa: PLR0917 # the fields of the configuration, in its order
+    def __init__(  # the fields of the configuration, in its order
         self,
         enabled: bool = True,
         failure_threshold: int = 5,

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TypeVar, cast, overload
+from typing import Self, TypeVar, cast, overload
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
@@ -15,7 +15,9 @@ T = TypeVar("T")
 ServiceKey = str | type
 
 _BOOTSTRAP = "omnibase_spi.bootstrap"
-"""The single recorded exception to the direction of imports (overview, ruling 14): imported at the first key that is missing."""
+"""The single recorded exception to the direction of imports (overview, ruling 14): imported at the first key that is
+missing.
+"""
 
 
 def _name(key: ServiceKey) -> str:
@@ -150,11 +152,12 @@ class ModelONEXContainer:
 
     def pings(self) -> dict[str, Callable[[], object]]:
         """The `ping()` of every service that was made and has one without arguments, by service name."""
-        return {
-            name: service.ping
-            for name, service in self.made_services().items()
-            if service is not self and callable(getattr(service, "ping", None)) and _takes_nothing(service.ping)
-        }
+        found: dict[str, Callable[[], object]] = {}
+        for name, service in self.made_services().items():
+            ping = getattr(service, "ping", None)
+            if service is not self and callable(ping) and _takes_nothing(ping):
+                found[name] = ping
+        return found
 
     def keep_abandoned(self, work: Coroutine[object, object, object]) -> None:
         """Keep a handler that ignored its cancellation alive until it ends by itself; `aclose` waits for it."""
@@ -168,7 +171,8 @@ class ModelONEXContainer:
             task.exception()  # retrieved, so that the loop does not complain about an error that has been reported
 
     async def aclose(self) -> None:
-        """Wait for abandoned handlers, then close all services that were made, newest first. All are closed, whatever fails.
+        """Wait for abandoned handlers, then close all services that were made, newest first. All are closed,
+        whatever fails.
 
         The errors of services that could not be closed are raised together, as an ExceptionGroup.
         """
@@ -192,7 +196,7 @@ class ModelONEXContainer:
             message = "services could not be closed"
             raise ExceptionGroup(message, errors)
 
-    async def __aenter__(self) -> "ModelONEXContainer":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
