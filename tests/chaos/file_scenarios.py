@@ -163,7 +163,7 @@ def fail_everywhere(scenario: Scenario, error: int) -> int:
                 scenario.work()
             except EffectFault as fault:
                 said = str(fault.phase)
-            except BaseException as stray:  # noqa: BLE001  # whatever it is, the test must name it
+            except BaseException as stray:  # whatever it is, the test must name it
                 said = f"stray {stray!r}"
             os.writev(send, [said.encode()])  # noqa: B023  # runs at once; not `write`, which may be the call that fails
 

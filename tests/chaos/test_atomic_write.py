@@ -122,7 +122,7 @@ async def test_a_name_that_flips_between_directory_and_link_never_leads_outside(
             try:
                 document = await handler.execute(resolved_context=context, correlation_id=uuid4())
             except EffectFault as fault:
-                assert fault.error_code == EnumCoreErrorCode.SECURITY_VIOLATION  # noqa: PT017  # success is allowed too
+                assert fault.error_code == EnumCoreErrorCode.SECURITY_VIOLATION  # success is allowed too
                 seen["refused"] += 1
                 continue
             if operation == "read":
@@ -155,7 +155,7 @@ async def test_writers_of_one_target_never_mix(tmp_path: Path) -> None:
 
     await asyncio.gather(*map(write, texts))
 
-    assert os.listdir(tmp_path) == ["target"]  # noqa: PTH208  # names
+    assert os.listdir(tmp_path) == ["target"]  # names
 
 
 async def test_exclusive_writers_have_one_winner(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ async def test_exclusive_writers_have_one_winner(tmp_path: Path) -> None:
         try:
             await handler.execute(resolved_context=context, correlation_id=uuid4())
         except EffectFault as fault:
-            assert fault.error_code == EnumCoreErrorCode.CONFLICT  # noqa: PT017  # one of them succeeds
+            assert fault.error_code == EnumCoreErrorCode.CONFLICT  # one of them succeeds
             return ""
         return text
 

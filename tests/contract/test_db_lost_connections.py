@@ -1,7 +1,5 @@
 """Transactions that lose their connection or an answer: no state is claimed that the database did not confirm."""
 
-# ruff: noqa: PT012 - the block of a transaction is what raises
-
 import asyncio
 import random
 from collections.abc import Awaitable, Callable

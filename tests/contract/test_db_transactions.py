@@ -1,7 +1,5 @@
 """Transactions of `DbAdapter` over every database: what is issued, what it means, and that the state is a fact."""
 
-# ruff: noqa: PT012 - the block of a transaction is what raises
-
 import asyncio
 
 import pytest

@@ -28,9 +28,7 @@ async def _statements(url: str, *statements: str) -> list[object]:
     try:
         rows: list[object] = []
         for statement in statements:
-            document = await adapter.execute(
-                resolved_context=context(statement), correlation_id=_input().operation_id
-            )
+            document = await adapter.execute(resolved_context=context(statement), correlation_id=_input().operation_id)
             found = document["rows"]
             assert isinstance(found, list)
             rows = [*found]
@@ -111,7 +109,8 @@ async def test_a_customer_is_copied_from_one_database_to_the_other(postgres_url:
         f"CREATE TABLE customers {columns.format(json='TEXT')}",
         f"INSERT INTO customers VALUES (1, 'O''Brien; DROP TABLE customers', 12.5, '{settings}')",
     )
-    await _statements(postgres_url, "DROP TABLE IF EXISTS customers", f"CREATE TABLE customers {columns.format(json='JSONB')}")
+    create = f"CREATE TABLE customers {columns.format(json='JSONB')}"
+    await _statements(postgres_url, "DROP TABLE IF EXISTS customers", create)
     async with container_on(crm=crm, warehouse=postgres_url) as container:
         node = NodeEffect.from_contract(container, CONTRACTS / "cross_database_sync.yaml")
         await node.process(_input(customer_id=1))
@@ -166,7 +165,8 @@ async def test_the_file_pipeline_reads_writes_and_files_away(tmp_path: Path) -> 
 
 def test_the_demo_runs_and_looks_its_claims_up() -> None:
     """`make demo`: it ends with an error when something is not as it says."""
-    done = subprocess.run([sys.executable, "-m", "examples.demo"], capture_output=True, text=True, timeout=60, check=False)
+    demo = [sys.executable, "-m", "examples.demo"]
+    done = subprocess.run(demo, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

@@ -90,7 +90,7 @@ def _oracle(home: Path, path: str) -> str | None:
             links += 1
             if links > MAX_LINKS:
                 return None
-            target = os.readlink(there)  # noqa: PTH115  # Path would drop a trailing slash
+            target = os.readlink(there)  # Path would drop a trailing slash
             if target.startswith("/"):
                 here = "/"
             todo = target.split("/") + todo

@@ -5,7 +5,9 @@ from collections.abc import Coroutine, Generator
 
 
 class CancelAt:
-    """Drives work and cancels its own task when it suspends for the `n`-th time (0-based). `reached` says whether it did."""
+    """Drives work and cancels its own task when it suspends for the `n`-th time (0-based). `reached` says whether it
+    did.
+    """
 
     def __init__(self, work: Coroutine[object, object, object], n: int) -> None:
         self._work = work

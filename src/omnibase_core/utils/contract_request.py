@@ -55,7 +55,8 @@ def _kind(operation_type: str, parameters: Mapping[str, object]) -> str:
         return "filesystem"
     raise ModelOnexError(
         f"operation_type {operation_type!r} with parameters {', '.join(sorted(parameters)) or 'none'} is no "
-        "SQL statement {query, parameters}, HTTP request {url, ...}, message {topic, payload} or file operation {path, ...}",
+        "SQL statement {query, parameters}, HTTP request {url, ...}, message {topic, payload} or file operation "
+        "{path, ...}",
         EnumCoreErrorCode.VALIDATION_ERROR,
     )
 

@@ -176,9 +176,7 @@ def test_input_is_judged_before_anything_runs(mode: str) -> None:
     """In every mode a wrong input raises, and no handler is called."""
     handler = ScriptedHandler()
     container = container_with(http=handler)
-    strict = contract(
-        operation("a", GET), execution_mode=mode, input_schema={"required_fields": ["user.id", "name"]}
-    )
+    strict = contract(operation("a", GET), execution_mode=mode, input_schema={"required_fields": ["user.id", "name"]})
 
     async def main() -> ModelOnexError:
         with pytest.raises(ModelOnexError) as caught:

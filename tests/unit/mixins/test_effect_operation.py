@@ -224,7 +224,9 @@ def test_a_deadline_that_cuts_a_later_attempt_reports_the_last_real_error() -> N
 
 
 def test_a_handler_that_ignores_cancellation_does_not_hold_the_operation() -> None:
-    """The operation ends within a second of its deadline; the handler is kept in the container and awaited at aclose."""
+    """The operation ends within a second of its deadline; the handler is kept in the container and awaited at
+    aclose.
+    """
     ended: list[bool] = []
 
     async def stubborn(_context: object) -> dict[str, object]:

@@ -13,7 +13,7 @@ import pytest
 from omnibase_core.enums.enum_circuit_breaker_state import EnumCircuitBreakerState
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode as Code
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase as Phase
-from omnibase_core.enums.enum_effect_types import EnumEffectType, EnumTransactionState
+from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.errors.onex_error import ModelOnexError, TransactionError
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.nodes import ModelEffectInput, ModelEffectTransaction, NodeEffect
@@ -334,10 +334,20 @@ async def _left_alone(node: NodeEffect) -> None:
 
 def test_a_subclass_may_assign_any_public_attribute() -> None:
     """Names that users' nodes are known to use."""
-    names = (
-        "backup_stats active_transactions circuit_breakers effect_handlers logger event_bus db_pool metrics_collector "
-        "semaphore max_concurrent_effects node_id container"
-    ).split()
+    names = [
+        "backup_stats",
+        "active_transactions",
+        "circuit_breakers",
+        "effect_handlers",
+        "logger",
+        "event_bus",
+        "db_pool",
+        "metrics_collector",
+        "semaphore",
+        "max_concurrent_effects",
+        "node_id",
+        "container",
+    ]
 
     class Node(NodeEffect):
         def __init__(self, container: object) -> None:

@@ -35,7 +35,7 @@ def test_a_bare_container_has_a_default_for_the_protocol(protocol: type) -> None
     """By type and by name, one and the same service, which keeps to the protocol."""
     container = ModelONEXContainer()
 
-    service = container.get_service(protocol)
+    service: object = container.get_service(protocol)
 
     assert isinstance(service, protocol)
     assert container.get_service(protocol.__name__) is service

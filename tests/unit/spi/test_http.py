@@ -120,7 +120,7 @@ async def test_returns_any_status(adapter: HttpRestAdapter, fault_server: FaultS
         ("image/png", "bytes", b"", None),
     ],
 )
-async def test_makes_a_document_of_the_body(  # noqa: PLR0917 - one row of a table
+async def test_makes_a_document_of_the_body(
     adapter: HttpRestAdapter,
     fault_server: FaultServer,
     content_type: str,

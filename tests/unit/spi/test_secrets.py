@@ -164,7 +164,7 @@ async def test_a_file_that_is_not_text_is_refused_without_its_content(tmp_path: 
 async def test_only_a_regular_file_holds_a_secret(tmp_path: Path, kind: str) -> None:
     """A directory or a pipe is refused at once instead of being waited for."""
     path = tmp_path / "A"
-    os.mkfifo(path) if kind == "pipe" else os.mkdir(path)  # noqa: PTH102 # one line for either
+    os.mkfifo(path) if kind == "pipe" else os.mkdir(path)  # one line for either
 
     with pytest.raises(EffectFault, match="regular file") as caught:
         await asyncio.wait_for(LayeredSecrets(directory=tmp_path).get("A"), 2)

@@ -253,7 +253,7 @@ def test_a_cycle_of_causes_ends() -> None:
     assert not is_listed_anywhere(first, LISTS)
 
 
-class _Foreign(Exception):  # noqa: N818  # somebody else's
+class _Foreign(Exception):  # somebody else's
     def __init__(self, status_code: object = None, error_kind: object = None) -> None:
         super().__init__()
         self.status_code = status_code
