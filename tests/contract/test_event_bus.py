@@ -353,6 +353,25 @@ async def test_the_rest_of_a_member_that_leaves_goes_to_the_others(bus: Protocol
     assert [*leaving.handled, *staying.handled] == [0, 1, 2, 3, 4]
 
 
+async def test_keys_of_a_member_that_leaves_go_to_the_others(bus: ProtocolEventBus) -> None:
+    """Also those that had not had their turn."""
+    leaving, staying = Gate(), Inbox()
+    left = bus.subscribe("OrderPlaced", leaving, "shared")
+    await ready(left)
+    for at in range(6):
+        await bus.publish(OrderPlaced(number=at), key=f"k{at}")
+    await asyncio.wait_for(leaving.begun.wait(), SECONDS)
+
+    await ready(bus.subscribe("OrderPlaced", staying, "shared"))
+    ended = left.unsubscribe()
+    leaving.open.set()
+    await ended
+    await all_handled(bus)
+
+    assert leaving.handled == [0]
+    assert sorted(map(str, staying.handled)) == list("12345")
+
+
 async def test_after_unsubscribe_nothing_comes(bus: ProtocolEventBus) -> None:
     """Unsubscribing twice is no error."""
     inbox = Inbox()
@@ -619,18 +638,44 @@ async def test_a_publish_that_is_cancelled_while_it_waits_publishes_nothing(make
     """Neither for the full group nor for one that had room; and its place is not lost."""
     async with make_bus(buffer=1) as bus:
         gate, roomy = Gate(), Inbox()
-        await ready(bus.subscribe("full", gate), bus.subscribe("OrderPaid", roomy))
-        await bus.publish(OrderPlaced(number=0), topic="full")
+        await ready(bus.subscribe("roomy", roomy), bus.subscribe("OrderPaid", gate))
+        await bus.publish(OrderPaid(number=0))
         await asyncio.wait_for(gate.begun.wait(), SECONDS)
 
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(bus.publish(OrderPaid(number=1), topic="full"), 0.01)
+            await asyncio.wait_for(bus.publish(OrderPaid(number=1), topic="roomy"), 0.01)
+        await asyncio.wait_for(bus.publish(OrderPlaced(number=2), topic="roomy"), SECONDS)
         gate.open.set()
-        await bus.publish(OrderPaid(number=2), topic="full")
+        await asyncio.wait_for(bus.publish(OrderPaid(number=3), topic="roomy"), SECONDS)
         await all_handled(bus)
 
-        assert gate.handled == [0, 2]
-        assert roomy.handled == [2]
+        assert gate.handled == [0, 3]
+        assert roomy.handled == [2, 3]
+
+
+async def test_a_group_never_holds_more_than_its_buffer(make_bus: MakeBus) -> None:
+    """However many publishers wait at once; and an event that it has seen is not waited for."""
+    async with make_bus(buffer=2) as bus:
+        gate = Gate()
+        await ready(bus.subscribe("OrderPaid", gate, "g"))
+        seen = ModelEventEnvelope.of(OrderPaid(number=0))
+        await bus.publish(seen, key="k")
+        lags: list[int] = []
+
+        async def watched(number_: int) -> None:
+            await bus.publish(OrderPaid(number=number_), key="k")
+            lags.append(bus.statistics().groups["g"].lag)
+
+        async with asyncio.TaskGroup() as tasks:
+            for at in range(1, 30):
+                tasks.create_task(watched(at))
+            await asyncio.wait_for(gate.begun.wait(), SECONDS)
+            await asyncio.wait_for(bus.publish(seen, key="k"), SECONDS)
+            gate.open.set()
+        await all_handled(bus)
+
+        assert max(lags) <= 2
+        assert sorted(map(int, map(str, gate.handled))) == list(range(30))
 
 
 async def test_handlers_that_publish_into_full_buffers_do_not_lock_up(make_bus: MakeBus) -> None:

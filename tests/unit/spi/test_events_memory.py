@@ -1,6 +1,7 @@
 """What the memory bus promises beyond the contract of all buses: event loops, delays, windows, bounds."""
 
 import asyncio
+import contextlib
 import gc
 import itertools
 import logging
@@ -210,8 +211,15 @@ def test_a_loop_that_was_closed_without_cancelling_loses_nothing(caplog: pytest.
     asyncio.run(_drained(bus))
     del loop
     gc.collect()
+    asyncio.run(_published(bus, event(3)))
 
-    assert handled == [1, 2]
+    assert handled == [1, 2, 3]
+    assert bus.statistics().total.lag == 0
+
+
+async def _published(bus: MemoryEventBus, got: Event) -> None:
+    await bus.publish(got, key="k")
+    assert await bus.drain(5)
 
 
 async def _drained(bus: MemoryEventBus) -> None:
@@ -437,6 +445,56 @@ async def test_what_a_handler_started_waits_like_anybody_once_the_handler_has_en
     assert not done
 
 
+async def test_a_place_that_was_given_to_a_publisher_that_is_cancelled_is_not_lost() -> None:
+    """Cancelled between the moment in which it got the place and the one in which it would have used it."""
+    bus = MemoryEventBus(buffer=1)
+    gate = asyncio.Event()
+    handled: list[object] = []
+
+    async def handler(got: Event) -> None:
+        await gate.wait()
+        handled.append(got.payload)
+
+    bus.subscribe("T", handler, "g")
+    await bus.publish(event(1))
+    waiting = asyncio.create_task(bus.publish(event(2)))
+    await asyncio.sleep(0)
+    gate.set()
+    while not handled:  # noqa: ASYNC110 # the very turn of the loop in which the handler ends
+        await asyncio.sleep(0)
+
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await asyncio.wait_for(bus.publish(event(3)), 5)
+    assert await bus.drain(5)
+
+    assert handled == [1, 3]
+
+
+async def test_a_group_that_nobody_can_join_again_is_forgotten() -> None:
+    """Once its last event is done; its counts stay in the total."""
+    bus = MemoryEventBus()
+    gate, begun = asyncio.Event(), asyncio.Event()
+
+    async def handler(_got: Event) -> None:
+        begun.set()
+        await gate.wait()
+
+    subscription = bus.subscribe("T", handler)
+    await bus.publish(event(1))
+    await begun.wait()
+    ended = subscription.unsubscribe()
+    during = subscription.group in bus.statistics().groups
+    gate.set()
+    await ended
+
+    statistics = bus.statistics()
+    assert during
+    assert statistics.groups == {}
+    assert (statistics.total.queued, statistics.total.acknowledged, statistics.total.lag) == (1, 1, 0)
+
+
 async def test_what_is_queued_for_a_name_that_nobody_hears_any_more_is_dropped_and_counted() -> None:
     """Also what waits to be repeated; and publishers that waited for the group go on."""
     bus = MemoryEventBus(buffer=3, base_delay_s=3600)
@@ -528,6 +586,25 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_hold_up_closing_
         await task
 
     assert [letter.envelope.payload for letter in left] == [1]
+
+
+async def test_a_handler_that_swallows_its_cancellation_gets_no_further_event() -> None:
+    """What it had in hand counts as handled, because it returned."""
+    bus = MemoryEventBus()
+    begun: list[object] = []
+
+    async def swallows(got: Event) -> None:
+        begun.append(got.payload)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    bus.subscribe("T", swallows)
+    for number in range(3):
+        await bus.publish(event(number))
+    left = await bus.aclose(0.01)
+
+    assert begun == [0]
+    assert [letter.envelope.payload for letter in left] == [1, 2]
 
 
 async def test_closing_can_be_cancelled_and_still_stops_the_handlers() -> None:
