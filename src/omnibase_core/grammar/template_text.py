@@ -58,11 +58,9 @@ class TemplateError(Exception):
         self.problems = problems
 
 
-_OPENING = re.compile(
-    r"\$\$\{|\$\{(?:(input|env|secret|meta)((?:\.[^\s.\[\]{}:$\"']+)+)\})?"  # the plainest placeholders as a whole
-)
-_BODY = re.compile(r"([A-Za-z_][\w-]*)((?:\.[^\s.\[\]{}:$\"']+|\[[0-9]+\])*)(?=\}|:-)")
-_SEGMENT = re.compile(r"\.([^.\[]+)|\[([0-9]+)\]")
+# `$${`, or `${` and, unless it is malformed, source, path and what ends them: `}`, or `:-` before a default.
+_OPENING = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][\w-]*)((?:\.[^\s.\[\]{}:$\"']+|\[[0-9]+\])*)(\}|:-))?")
+_SEGMENT = re.compile(r"[^.\[\]]+")
 _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?=\})')
 
 
@@ -80,26 +78,20 @@ def parse_template(text: str) -> Template:
     constant = ""
     position = 0
     while opening is not None:
-        start, end = opening.span()
-        constant += text[position:start]
-        source, path = opening.groups()
-        position = end
-        if source is not None:
-            hole = Hole(source, tuple(path[1:].split(".")), NO_DEFAULT, opening.group(), start)
-        elif end - start == 3:
+        constant += text[position : opening.start()]
+        position = opening.end()
+        if opening[0] == "$${":
             constant += "${"
-            hole = None
         else:
             try:
-                hole, position = _read_hole(text, start)
+                hole, position = _read_hole(text, opening)
             except TemplateError as error:
                 problems += error.problems
-                hole = None
-        if hole is not None:
-            if constant:
-                parts.append(constant)
-                constant = ""
-            parts.append(hole)
+            else:
+                if constant:
+                    parts.append(constant)
+                    constant = ""
+                parts.append(hole)
         opening = _OPENING.search(text, position)
     if problems:
         raise TemplateError(*problems)
@@ -114,11 +106,11 @@ def holes(template: Template) -> tuple[Hole, ...]:
     return tuple(part for part in template if not isinstance(part, str))
 
 
-def _read_hole(text: str, start: int) -> tuple[Hole, int]:
-    body = _BODY.match(text, start + 2)
-    if body is None:
+def _read_hole(text: str, opening: re.Match[str]) -> tuple[Hole, int]:
+    start, end = opening.span()
+    source, raw_path, closing = opening.groups()
+    if source is None:
         raise _explain(text, start)
-    source, raw_path = body.groups()
     if source not in SOURCES:
         raise TemplateError(
             TemplateProblem(
@@ -127,19 +119,19 @@ def _read_hole(text: str, start: int) -> tuple[Hole, int]:
                 f"use one of {', '.join(SOURCES)}; a literal '${{' is written '$${{'",
             )
         )
-    path = tuple(key or index for key, index in _SEGMENT.findall(raw_path))
+    path = tuple(_SEGMENT.findall(raw_path))
     needed = {"index": 0, "item": 0, "output": 2}.get(source, 1)
     if len(path) < needed:
         shown = "${output.<operation>.<field>}" if source == "output" else f"${{{source}.<name>}}"
         raise TemplateError(TemplateProblem(f"empty path in {_excerpt(text, start)}", start, f"write {shown}"))
-    default, end = _read_default(text, body.end(), start)
+    default: JsonValue | NoDefault = NO_DEFAULT
+    if closing == ":-":
+        default, end = _read_default(text, end, start)
     return Hole(source, path, default, text[start:end], start), end
 
 
-def _read_default(text: str, position: int, start: int) -> tuple[JsonValue | NoDefault, int]:
-    if not text.startswith(":-", position):
-        return NO_DEFAULT, position + 1
-    position += 2
+def _read_default(text: str, position: int, start: int) -> tuple[JsonValue, int]:
+    """The value of a default that begins at `position`, and where the placeholder ends."""
     quoted = _JSON_STRING.match(text, position)
     end = quoted.end() if quoted else text.find("}", position)
     if end < 0:

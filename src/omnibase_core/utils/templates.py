@@ -332,8 +332,7 @@ def join(parts: Iterable[Part | tuple[Hole, Encoder]]) -> Part:
             pieces += part.pieces
         else:
             pieces.append(part)
-    constants = [piece for piece in pieces if isinstance(piece, str)]
-    return "".join(constants) if len(constants) == len(pieces) else Text(pieces)
+    return Text(pieces) if tuple in map(type, pieces) else "".join(map(str, pieces))
 
 
 def _join(pieces: Sequence[str | Renderer]) -> Renderer:
