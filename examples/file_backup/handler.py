@@ -34,7 +34,8 @@ class FileBackedUp(FrozenModel):
 class FileBackupHandler:
     """Backs up one file at a time, to this machine's disks or to S3; may be used for many at once.
 
-    roots: directories that no local path may leave; None: anywhere, because the paths are the program's own.
+    roots: directories that no local path may leave, a relative one belonging to the first; None: anywhere, because the
+        paths are the program's own, relative ones from the current directory.
     read_back: stands between the stored backup and its verification, such as to count or to test. new_hash: the digest
         by which source and backup are compared. hard_links: False keeps the previous backup by a copy.
     on_bytes: told of progress from worker threads.
@@ -51,6 +52,7 @@ class FileBackupHandler:
         on_bytes: OnBytes | None = None,
         s3: S3Service | None = None,
     ) -> None:
+        self._confined = roots is not None
         self._roots = FileRoots([Path("/")] if roots is None else roots)
         self._read_back = read_back
         self._new_hash = new_hash
@@ -62,7 +64,13 @@ class FileBackupHandler:
         """A backup of which nothing is done yet; what is begun must end in `commit` or `undo`."""
         if request.backup_path.startswith(SCHEME):
             return S3Backup(
-                request, self._read_back, self._new_hash, self._on_bytes, roots=self._roots, service=self._s3
+                request,
+                self._read_back,
+                self._new_hash,
+                self._on_bytes,
+                roots=self._roots,
+                base=self._base(),
+                service=self._s3,
             )
         return LocalBackup(
             request,
@@ -70,8 +78,12 @@ class FileBackupHandler:
             self._new_hash,
             self._on_bytes,
             roots=self._roots,
+            base=self._base(),
             hard_links=self._hard_links,
         )
+
+    def _base(self) -> str:
+        return "" if self._confined else str(Path.cwd())
 
     async def handle(
         self, backup: Backup, input_envelope_id: UUID, correlation_id: UUID | None = None

@@ -34,7 +34,8 @@ _ZEROS = bytes(CHUNK_BYTES)
 class LocalBackup(Backup):
     """One file to another place of the file system; mode, times and (where allowed) owner go with it.
 
-    hard_links: False keeps the previous backup by a copy; so does a file system that has no hard links.
+    base: what relative paths are taken from; empty: the first root. hard_links: False keeps the previous backup by a
+        copy; so does a file system that has no hard links.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class LocalBackup(Backup):
         on_bytes: OnBytes,
         *,
         roots: FileRoots,
+        base: str,
         hard_links: bool,
     ) -> None:
         super().__init__(request, read_back, new_hash, on_bytes)
         self._roots = roots
+        self._base = base
         self._hard_links = hard_links
         self._held = contextlib.ExitStack()
         self._target: Place | None = None
@@ -57,7 +60,7 @@ class LocalBackup(Backup):
         self._placed: tuple[int, int] | None = None
 
     def _place(self) -> None:
-        with system_errors(self), open_source(self, self._roots) as (descriptor, info):
+        with system_errors(self), open_source(self, self._roots, self._base) as (descriptor, info):
             self.source_size_bytes = info.st_size
             target = self._open_target()
             existing = target.find_file()
@@ -77,7 +80,7 @@ class LocalBackup(Backup):
             self._write_in_place(target, descriptor, info, existing)
 
     def _open_target(self) -> Place:
-        target = Place(self._roots, self.request.backup_path, _PURPOSE, create_dirs=True)
+        target = Place(self._roots, _from(self._base, self.request.backup_path), _PURPOSE, create_dirs=True)
         self._held.callback(target.close)
         target.find_file()  # follows a link, so that the names below stand beside the file itself
         stem = _stem(target.name)
@@ -195,6 +198,8 @@ class LocalBackup(Backup):
                 _forget_pages(target, flushed, size - flushed)
                 flushed = size
             self.copied(len(chunk))
+            if size > info.st_size:
+                break  # it grows while it is read, perhaps for ever
         if sparse:
             os.ftruncate(target, size)
         now = os.fstat(source)
@@ -272,9 +277,9 @@ def system_errors(backup: Backup, phase: EnumFaultPhase = EnumFaultPhase.REJECTE
 
 
 @contextlib.contextmanager
-def open_source(backup: Backup, roots: FileRoots) -> Iterator[tuple[int, os.stat_result]]:
+def open_source(backup: Backup, roots: FileRoots, base: str) -> Iterator[tuple[int, os.stat_result]]:
     """The source opened for reading, and what it is; NOT_FOUND before anything is made at the target."""
-    path = backup.request.source_path
+    path = _from(base, backup.request.source_path)
     with contextlib.ExitStack() as held:
         try:
             place = held.enter_context(Place(roots, path, _PURPOSE))
@@ -285,6 +290,11 @@ def open_source(backup: Backup, roots: FileRoots) -> Iterator[tuple[int, os.stat
             ) from error
         held.callback(close_quietly, descriptor)
         yield descriptor, info
+
+
+def _from(base: str, path: str) -> str:
+    # Not normalised: `..` after a link means what the system says it means.
+    return f"{base}/{path}" if base and not path.startswith("/") else path
 
 
 def _stem(name: str) -> str:

@@ -13,18 +13,18 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from examples.file_backup.handler import FileBackedUp, FileBackupHandler
+from examples.file_backup.handler import BACKED_UP, FileBackedUp, FileBackupHandler
 from examples.file_backup.models import ModelFileBackupInput, ModelFileBackupOutput
 from examples.file_backup.tree import Pair
 from examples.file_backup.work import Backup
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_types import EnumEffectType
 from omnibase_core.errors import ModelOnexError
+from omnibase_core.infrastructure.infra_bases import ModelServiceEffect
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import ModelEffectOutput
-from omnibase_core.nodes import NodeEffect
 
 _LONGEST_MS: Final = 3_600_000
 """A backup takes as long as its file is large; this is the most that an input allows."""
@@ -53,6 +53,7 @@ class _Call:
 
     backup: Backup | None = None
     transaction_id: UUID | None = None
+    done: FileBackedUp | None = None
 
     def facts(self) -> dict[str, object]:
         backup = self.backup
@@ -68,7 +69,7 @@ class _Call:
 _current: ContextVar[_Call | None] = ContextVar("file_backup_call", default=None)
 
 
-class FileBackupNode(NodeEffect):
+class FileBackupNode(ModelServiceEffect):
     """Backs files up, each whole or not at all, verified, and with the previous backup brought back after a failure.
 
     `process(ModelEffectInput(operation_data={"source_path": ..., "backup_path": ...}))` is the node's own call, and
@@ -94,7 +95,8 @@ class FileBackupNode(NodeEffect):
 
         What is raised stands at `NodeEffect.process`; the error's context has a `file_backup` with what is known: among
         it `rollback_performed` and `checksum_match`. The previous backup is kept until the transaction has committed,
-        so a step that a subclass adds to `_execute_effect` may still fail.
+        so a step that a subclass adds to `_execute_effect` may still fail. Then `file.backed_up` goes to the event bus,
+        if the container has one.
         """
         call = _Call()
         token = _current.set(call)
@@ -104,13 +106,18 @@ class FileBackupNode(NodeEffect):
             if call.backup is not None:
                 await self.handler.commit(call.backup)
                 copied = call.backup.source_size_bytes
-            return output
-        except ModelOnexError as error:
-            error.context["file_backup"] = call.facts()
+        except BaseException as error:
+            if call.backup is not None:  # a transaction has done so already, where there was one
+                await self.handler.undo(call.backup)
+            if isinstance(error, ModelOnexError):
+                error.context["file_backup"] = call.facts()
             raise
         finally:
             _current.reset(token)
             self._count(copied)
+        if call.done is not None:
+            await self.emit_state_change_event(BACKED_UP, call.done.model_dump(), output.correlation_id)
+        return output
 
     async def _execute_effect(self, input_data: ModelEffectInput, transaction: object | None) -> dict[str, object]:
         call = _current.get()
@@ -124,12 +131,14 @@ class FileBackupNode(NodeEffect):
         if call is not None:
             call.backup, call.transaction_id = backup, transaction_id
         said = await self.handler.handle(backup, input_data.operation_id, input_data.correlation_id)
+        done = cast("ModelEventEnvelope[FileBackedUp]", said.events[0]).payload  # the one event of this handler
         if call is None:  # called without `process`, so nobody else will
             await self.handler.commit(backup)
-        done = cast("ModelEventEnvelope[FileBackedUp]", said.events[0])  # the one event of this handler
+        else:
+            call.done = done
         return {
             "success": True,
-            **done.payload.model_dump(),
+            **done.model_dump(),
             "transaction_id": transaction_id,
             "rollback_performed": False,
             "operation_id": input_data.operation_id,
@@ -141,7 +150,11 @@ class FileBackupNode(NodeEffect):
         return (await self.attempt(request)).output
 
     async def attempt(self, request: ModelFileBackupInput) -> BackupResult:
-        """As `backup`, with the error as an object."""
+        """As `backup`, with the error as an object.
+
+        Retried is what may pass by itself (a mismatch, a busy target, a source that changed, S3 away); a missing
+        permission or a full disk is not.
+        """
         started = perf_counter()
         try:
             output = await self.process(
@@ -149,7 +162,6 @@ class FileBackupNode(NodeEffect):
                     effect_type=EnumEffectType.FILE_OPERATION,
                     operation_data=request.model_dump(),
                     operation_id=request.operation_id,
-                    retry_enabled=True,  # explicit: an attempt that failed has been undone, so it may be repeated
                     max_retries=request.max_retries,
                     retry_delay_ms=request.retry_delay_ms,
                     timeout_ms=_LONGEST_MS,

@@ -108,6 +108,7 @@ class S3Backup(Backup):
         on_bytes: OnBytes,
         *,
         roots: FileRoots,
+        base: str,
         service: S3Service,
     ) -> None:
         super().__init__(request, read_back, new_hash, on_bytes)
@@ -115,6 +116,7 @@ class S3Backup(Backup):
         folder, slash, name = self._key.rpartition("/")
         self._previous = f"{folder}{slash}.{name}.onex-backup-previous"
         self._roots = roots
+        self._base = base
         self._store = service.store(self._bucket)
         self._kept = self._began = False
         self._before: str | None = None
@@ -123,7 +125,7 @@ class S3Backup(Backup):
     def _place(self) -> None:
         import obstore
 
-        with open_source(self, self._roots) as (descriptor, info):
+        with open_source(self, self._roots, self._base) as (descriptor, info):
             self.source_size_bytes = info.st_size
             existing = self._roll_back_a_killed_run()
             if existing is not None:
@@ -154,6 +156,8 @@ class S3Backup(Backup):
                 digest.update(chunk)
                 size += len(chunk)
                 self.copied(len(chunk))
+                if size > self.source_size_bytes:
+                    break  # it grows while it is read, perhaps for ever
                 yield chunk
         if size != self.source_size_bytes:
             raise self.fault(
@@ -273,6 +277,7 @@ def split_address(address: str) -> tuple[str, str]:
     bucket, _, key = address.removeprefix(SCHEME).partition("/")
     if not address.startswith(SCHEME) or not bucket or not key or key.endswith("/"):
         raise ModelOnexError(
-            f"the backup path {address!r} names no object; write s3://bucket/key", EnumCoreErrorCode.VALIDATION_ERROR
+            f"file backup: the path {address!r} names no object; write s3://bucket/key",
+            EnumCoreErrorCode.VALIDATION_ERROR,
         )
     return bucket, key

@@ -61,11 +61,17 @@ def _walk(root: Path, target: str) -> Iterator[Pair]:
                 folders.append(Path(entry.path))
             elif entry.is_file(follow_symlinks=False):
                 below = Path(entry.path).relative_to(root).as_posix()
-                yield Pair(entry.path, f"{target.rstrip('/')}/{below}", entry.stat(follow_symlinks=False).st_size)
+                yield Pair(entry.path, _below(target, below), entry.stat(follow_symlinks=False).st_size)
 
 
 def _inside(target: str, name: str) -> str:
     if target.startswith(SCHEME):
-        bucket_only = "/" not in target.removeprefix(SCHEME)
-        return f"{target.rstrip('/')}/{name}" if bucket_only or target.endswith("/") else target
-    return str(Path(target) / name) if target.endswith("/") or Path(target).is_dir() else target
+        names_object = "/" in target.removeprefix(SCHEME) and not target.endswith("/")
+        return target if names_object else _below(target, name)
+    return _below(target, name) if target.endswith("/") or Path(target).is_dir() else target
+
+
+def _below(target: str, name: str) -> str:
+    if target.startswith(SCHEME):
+        return f"{SCHEME}{target.removeprefix(SCHEME).rstrip('/')}/{name}"
+    return str(Path(target) / name)
