@@ -12,7 +12,7 @@ from unittest.mock import MagicMock
 from uuid import uuid4
 
 import pytest
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from examples.file_backup.handler import BACKED_UP, FileBackedUp, FileBackupHandler
 from examples.file_backup.models import ModelFileBackupInput, ModelFileBackupOutput
@@ -25,6 +25,7 @@ from omnibase_core.errors import EffectFault, ModelOnexError
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
 from omnibase_core.models.model_effect_input import ModelEffectInput
+from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
 from tests.support.suspensions import cancelled_at
 
 OLD, NEW = b"the previous backup", b"the new content \x00\xff" * 10
@@ -557,16 +558,22 @@ async def test_the_handler_says_what_it_did_in_one_event(files: Files) -> None:
 
 async def test_the_event_is_published_after_the_commit(files: Files) -> None:
     """Subscribers find the backup in place and nothing beside it; a failed backup publishes nothing."""
-    seen: list[tuple[str, dict[str, bytes]]] = []
+    files.with_previous()
+    async with ModelONEXContainer() as container:
+        bus = container.get_service("ProtocolEventBus")
+        assert isinstance(bus, ProtocolEventBus)
+        seen: list[tuple[str, dict[str, bytes]]] = []
+        heard = asyncio.Event()
 
-    class Node(FileBackupNode):
-        async def emit_state_change_event(self, event_type: str, *_args: object, **_more: object) -> bool:
-            seen.append((event_type, files.found()))
-            return True
+        def hear(event: ModelEventEnvelope[JsonValue]) -> None:
+            seen.append((event.event_type, files.found()))
+            heard.set()
 
-    node = Node(None, FileBackupHandler())
-    await node.backup(files.request())
-    await node.backup(files.request(source_path="/nowhere/x"))
+        bus.subscribe(BACKED_UP, hear)
+        node = FileBackupNode(container)
+        await node.backup(files.request(source_path="/nowhere/x"))
+        await node.backup(files.request())
+        await asyncio.wait_for(heard.wait(), 5)
 
     assert seen == [(BACKED_UP, {"target": NEW})]
 
