@@ -22,7 +22,6 @@ from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
 from omnibase_spi.events_memory import MemoryEventBus
 
 if TYPE_CHECKING:
-
     from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
 
 T = TypeVar("T")
@@ -186,8 +185,6 @@ def run_virtual(main: Coroutine[object, object, T]) -> T:
     """Run a coroutine in virtual time."""
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         return runner.run(main)
-
-
 
 
 def repeat(answer: Answer | int, times: int, then: Answer | int) -> Iterable[Answer | int]:

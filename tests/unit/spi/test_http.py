@@ -396,7 +396,12 @@ class TestEncodings:
 
     @pytest.mark.parametrize(
         ("encoding", "body"),
-        [("br", b"abc"), ("gzip, br", b"abc"), ("gzip", b"not gzip"), ("gzip", gzip.compress(b"hello" * 99)[:-9])],
+        [
+            ("br", b"abc"),
+            ("gzip, br", b"abc"),
+            ("gzip", b"not gzip"),
+            ("gzip", gzip.compress(b"hello" * 99, mtime=0)[:-9]),
+        ],
     )
     async def test_what_cannot_be_decoded(
         self, adapter: HttpRestAdapter, fault_server: FaultServer, encoding: str, body: bytes

@@ -39,23 +39,25 @@ class Breach:
     severity: str = "error"
 
 
-M = TypeVar("M", bound="ContractModel", contravariant=True)
+M_contra = TypeVar("M_contra", bound="ContractModel", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Rule(Generic[M]):
+class Rule(Generic[M_contra]):
     """A check of one model. It is judged when all fields that it `needs` are well-formed.
 
     in_python: only where a model is built in Python; in a contract a rule of the whole knows better.
     """
 
     needs: tuple[str, ...]
-    check: Callable[[M], Iterator[Breach]]
+    check: Callable[[M_contra], Iterator[Breach]]
     in_python: bool = False
 
 
 class ContractModel(FrozenModel):
-    """Frozen data of a contract. Equality, hash and dump use the fields that were set, as inheritance of policies does."""
+    """Frozen data of a contract. Equality, hash and dump use the fields that were set, as inheritance of policies
+    does.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

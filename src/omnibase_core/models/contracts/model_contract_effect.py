@@ -1,4 +1,6 @@
-"""An effect contract that carries its own input: what a service base's `execute_effect` also takes (overview, ruling 7)."""
+"""An effect contract that carries its own input: what a service base's `execute_effect` also takes (overview, ruling
+7).
+"""
 
 from typing import Self
 from uuid import UUID, uuid4

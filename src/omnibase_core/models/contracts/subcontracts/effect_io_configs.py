@@ -222,9 +222,7 @@ class ModelDbIOConfig(ContractModel):
     """
 
     handler_type: Literal[EnumEffectHandlerType.DB] = EnumEffectHandlerType.DB
-    operation: Annotated[
-        Literal["select", "insert", "update", "delete", "upsert", "raw"], BeforeValidator(_lower)
-    ]
+    operation: Annotated[Literal["select", "insert", "update", "delete", "upsert", "raw"], BeforeValidator(_lower)]
     connection_name: _Nonempty
     query_template: _Nonempty
     query_params: list[JsonValue] = Field(default_factory=list)

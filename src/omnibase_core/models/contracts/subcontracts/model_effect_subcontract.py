@@ -1,4 +1,6 @@
-"""The effect contract: operations, policies, transaction, and the rules that hold them together (sections 2.2 to 2.8)."""
+"""The effect contract: operations, policies, transaction, and the rules that hold them together (sections 2.2 to
+2.8).
+"""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -72,7 +74,9 @@ def _dotpath_prefix(handling: "ModelEffectResponseHandling") -> Iterator[Breach]
         text = path if isinstance(path, str) else path.path if path.origin == "body" else None
         if isinstance(path, str) or path.origin == "body":
             if text is None:
-                yield Breach("E-EXTRACT-PATH", "a field from the body needs a path", ("extract_fields", name), fix="add path")
+                yield Breach(
+                    "E-EXTRACT-PATH", "a field from the body needs a path", ("extract_fields", name), fix="add path"
+                )
             elif handling.extraction_engine is EnumExtractionEngine.DOTPATH and not text.startswith("$."):
                 yield Breach(
                     "E-DOTPATH",
@@ -83,7 +87,9 @@ def _dotpath_prefix(handling: "ModelEffectResponseHandling") -> Iterator[Breach]
                     fix=f"write '$.{text.lstrip('$.')}'",
                 )
         elif path.origin == "headers" and not path.path:
-            yield Breach("E-EXTRACT-PATH", "a field from the headers needs the header's name as path", ("extract_fields", name))
+            yield Breach(
+                "E-EXTRACT-PATH", "a field from the headers needs the header's name as path", ("extract_fields", name)
+            )
 
 
 class ModelEffectResponseHandling(ContractModel):
@@ -384,7 +390,8 @@ def _transaction_scope(contract: "ModelEffectSubcontract") -> Iterator[Breach]:
             allowed="db operations on the same connection",
             fix="move them into a contract of their own; what has left the database cannot be rolled back",
         )
-    connections = sorted({op.io_config.connection_name for op in contract.operations if isinstance(op.io_config, ModelDbIOConfig)})
+    configs = [op.io_config for op in contract.operations]
+    connections = sorted({config.connection_name for config in configs if isinstance(config, ModelDbIOConfig)})
     if len(connections) > 1:
         yield Breach(
             "E-TX-CONNECTIONS",
@@ -461,7 +468,8 @@ def _writes_want_a_transaction(contract: "ModelEffectSubcontract") -> Iterator[B
         if len(names) > 1:
             yield Breach(
                 "W-NO-TRANSACTION",
-                f"{', '.join(names)} write to {connection!r} without a transaction: a failure between them leaves half of it",
+                f"{', '.join(names)} write to {connection!r} without a transaction: "
+                "a failure between them leaves half of it",
                 ("operations",),
                 fix="set transaction.enabled: true (in a contract of db operations), or accept the risk",
                 severity="warning",
@@ -487,7 +495,8 @@ class ModelEffectSubcontract(ContractModel):
     subcontract_name: of metrics, errors and derived ids. version, description: for the reader and for tools.
     metadata: about the contract. execution_mode: order of the operations, and whether the first failure ends the call.
     max_concurrency: operations at once in the parallel modes. operations: what is done.
-    default_retry_policy, default_circuit_breaker: for operations that set nothing else. transaction: around all of them.
+    default_retry_policy, default_circuit_breaker: for operations that set nothing else. transaction: around all of
+    them.
     observability: what is counted and logged. correlation_id: kept for tools; derived from the name unless given.
     input_schema: what the input must hold. deterministic: permits tools to replay or cache results. future: keys that
     begin with ONEX_ are kept, nothing reads them yet. flow_timeout_ms: hard limit of a whole call.
