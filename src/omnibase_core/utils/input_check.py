@@ -32,7 +32,8 @@ def compile_input_check(
         missing = [name for name, path in required if not _has(data, path)]
         if missing:
             raise ModelOnexError(
-                f"input of contract {contract_name!r}: missing {', '.join(missing)}; the input has {key_names(data)}",
+                f"input of contract {contract_name!r}: missing {', '.join(missing)} (or null); "
+                f"the input has {key_names(data)}",
                 EnumCoreErrorCode.VALIDATION_ERROR,
                 {"missing_fields": missing},
             )

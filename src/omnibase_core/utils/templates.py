@@ -81,6 +81,11 @@ class Text(Late):
 Part = str | Text
 
 _JSON_TYPES: Final = (str, int, float, list, dict, type(None))
+_WHERE_TO_PUT: Final = {
+    "env": "; set the variable (where the policy has env_names, they must hold it), or give a default with ':-'",
+    "secret": "; put it into the secrets directory (ONEX_SECRETS_DIR) or the environment, under that name",
+}
+"""What helps against a missing value of these sources, whose other names are nobody's business."""
 _ROOT_ATTRIBUTE: Final = {
     "input": "input",
     "output": "output",
@@ -147,7 +152,7 @@ def _step(here: object, key: str, hole: Hole, depth: int) -> object:
         return None
     place = ".".join((hole.source, *hole.path[:depth]))
     if isinstance(here, Mapping):
-        there = "" if hole.source in {"env", "secret"} else f"; keys there: {key_names(here)}"  # else nobody's business
+        there = _WHERE_TO_PUT.get(hole.source) or f"; keys there: {key_names(here)}"
     elif items is not None:
         there = f"; it is a list of {len(items)}"
     else:

@@ -70,7 +70,7 @@ def test_required_fields_that_are_missing(names: list[str], data: dict[str, obje
     """Missing and null are refused by name."""
     error = _refusal(_check(required_fields=names), data)
 
-    assert f"missing {names[0]};" in error.message
+    assert f"missing {names[0]} (or null);" in error.message
     assert error.context == {"missing_fields": names}
 
 
@@ -78,7 +78,7 @@ def test_every_missing_field_is_named_and_no_value() -> None:
     """All missing names at once, the contract, and what keys the input has; a key of the data never breaks the line."""
     error = _refusal(_check(required_fields=["a", "b", "c"], optional_fields=["d"]), {"b": "hidden-value", "x\ny": 1})
 
-    assert error.message == r"input of contract 'orders': missing a, c; the input has b, 'x\ny'"
+    assert error.message == r"input of contract 'orders': missing a, c (or null); the input has b, 'x\ny'"
 
 
 SCHEMA: dict[str, object] = {
