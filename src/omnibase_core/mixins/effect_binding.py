@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.grammar.template_text import NO_DEFAULT
 from omnibase_core.logging.redaction import register_secret
@@ -149,6 +150,12 @@ def _handler(
         handler = container.get_service(registry.resolve(operation.handler_kind))
         if operation.connection_name and isinstance(handler, ProtocolNamedConnections):
             handler.check_connection(operation.connection_name)
+        if not callable(getattr(handler, "execute", None)):
+            raise ModelOnexError(
+                f"service {registry.resolve(operation.handler_kind)!r}, registered for {operation.handler_kind!r}, "
+                f"is a {type(handler).__name__} without a method `execute`; a handler is a ProtocolEffectHandler",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
     except ModelOnexError as error:
         return None, error
     return cast("ProtocolEffectHandler", handler), None  # duck-typed on purpose

@@ -57,6 +57,8 @@ _BUGS: Final = (
 )
 _HOPELESS: Final = (*_BUGS, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 """Exceptions that the next attempt would only meet again."""
+_HOPELESS_KINDS: Final = frozenset({"ENOENT", "EACCES", "EPERM", "EISDIR", "ENOTDIR", "ELOOP", "ENAMETOOLONG"})
+"""The same, as kinds of faults."""
 _CAP_MS: Final = 30_000
 _LISTS: Final = retry_lists(ModelEffectRetryPolicy())
 _BREAKER_DEFAULTS: Final = ModelEffectCircuitBreaker(enabled=True)
@@ -189,6 +191,12 @@ class MixinCodeEffect:
             yield
 
 
+def _is_hopeless(fault: Fault) -> bool:
+    error = fault.error
+    cause = None if error is None else error.__cause__
+    return fault.kind in _HOPELESS_KINDS or isinstance(error, _HOPELESS) or isinstance(cause, _HOPELESS)
+
+
 class _Run:
     """One call of a code-driven node."""
 
@@ -196,12 +204,13 @@ class _Run:
         self.node = node
         self.input = input_data
         self.loop = loop
+        self.breaker = node._breaker_of(input_data)  # noqa: SLF001  # the two halves of one mixin
         self.started = loop.time()
         self.deadline = self.started + input_data.timeout_ms / 1000
         self.correlation_id: UUID = input_data.correlation_id or current_correlation_id.get() or uuid4()
         self.number = 0
         self.attempts: list[ModelEffectAttempt] = []
-        self.breaker = node._breaker_of(input_data)  # noqa: SLF001  # the two halves of one mixin
+        self.last_error: ModelOnexError | None = None
         container = node.container
         self.keeper = container.keep_abandoned if isinstance(container, ModelONEXContainer) else keep_in_loop
 
@@ -241,24 +250,33 @@ class _Run:
             return result
 
     def _permit(self) -> int | None:
+        """Leave to make an attempt; an open breaker ends the call, with the last real error where there is one."""
         if self.breaker is None:
             return None
         permit = self.breaker.acquire()
-        if permit is None:
-            wait = self.breaker.refusal() or 0.0
-            raise ModelOnexError(
-                f"{self._name()}: the circuit breaker is open, nothing was done; it tries again in {wait:.3g} s",
-                EnumCoreErrorCode.CIRCUIT_BREAKER_OPEN,
-                {"effect_type": self.input.effect_type.value, "retry_in_s": wait},
-                self.correlation_id,
-            )
-        return permit
+        if permit is not None:
+            return permit
+        if self.last_error is not None:
+            self.last_error.context["stop_reason"] = EnumStopReason.BREAKER_OPEN.value
+            raise self.last_error
+        wait = self.breaker.refusal() or 0.0
+        raise ModelOnexError(
+            f"{self._name()}: the circuit breaker is open, nothing was done; it tries again in {wait:.3g} s",
+            EnumCoreErrorCode.CIRCUIT_BREAKER_OPEN,
+            {
+                "effect_type": self.input.effect_type.value,
+                "attempts": 0,
+                "stop_reason": EnumStopReason.BREAKER_OPEN.value,
+                "retry_in_s": wait,
+            },
+            self.correlation_id,
+        )
 
     def _tell_breaker(self, permit: int | None, fault: Fault | None) -> None:
         """Codes that are never retried say nothing about the target: five missing files must not block the sixth."""
         if self.breaker is None or permit is None:
             return
-        if fault is None or fault.code in NEVER_RETRIED or isinstance(fault.error, _HOPELESS):
+        if fault is None or fault.code in NEVER_RETRIED or _is_hopeless(fault):
             self.breaker.release(permit)
         elif fault is _NO_FAULT:
             self.breaker.succeed(permit)
@@ -290,14 +308,15 @@ class _Run:
             if self.loop.time() + delay_ms / 1000 >= self.deadline:
                 reason = EnumStopReason.DEADLINE
         self._record(began, fault, 0.0 if reason else delay_ms)
+        self.last_error = self._error(error, fault, transaction, reason or EnumStopReason.ATTEMPTS)
         if reason is not None:
-            raise self._error(error, fault, transaction, reason)
+            raise self.last_error
         _log.info("%s: attempt %d failed (%s), next in %.0f ms", self._name(), self.number, fault.code, delay_ms)
         await asyncio.sleep(delay_ms / 1000)
 
     def _stop_reason(self, error: Exception, fault: Fault) -> EnumStopReason | None:
         """None: once more. Explicit `retry_enabled=True` is the caller's word that repeating is safe."""
-        if fault.code in NEVER_RETRIED or isinstance(error, _HOPELESS) or not self.input.retry_enabled:
+        if fault.code in NEVER_RETRIED or _is_hopeless(fault) or not self.input.retry_enabled:
             return EnumStopReason.NOT_RETRYABLE
         if isinstance(error, CutOffError):
             return EnumStopReason.DEADLINE

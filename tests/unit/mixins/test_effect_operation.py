@@ -450,3 +450,13 @@ def test_a_wrong_status_names_method_and_url_without_the_query() -> None:
     assert result.error_message is not None
     assert result.error_message.startswith("GET http://host/a/b: status 404")
     assert "token" not in result.error_message
+
+
+def test_a_service_that_is_no_handler_is_a_configuration_error() -> None:
+    """It names the service and what is missing."""
+    container = container_with(http=object())
+    output = virtually(lambda: run(container, one(GET)))
+
+    result = output.operations[0]
+    assert result.error_code is Code.CONFIGURATION_ERROR
+    assert "'scripted-http'" in str(result.error_message)

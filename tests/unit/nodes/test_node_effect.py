@@ -500,3 +500,35 @@ def test_file_operation_needs_no_root(tmp_path: Path) -> None:
 def test_virtual_time_is_used() -> None:
     """A node works on any event loop."""
     assert run_virtual(Scripted(None, 50.0).process(_input(timeout_ms=60_000))).result == {"slept": 50.0}
+
+
+async def test_file_operation_errors_that_are_hopeless_are_not_retried(tmp_path: Path) -> None:
+    """A directory instead of a file, a missing permission: once, and they do not open the breaker."""
+
+    class Node(NodeEffect):
+        calls = 0
+
+        async def _execute_effect(self, input_data: ModelEffectInput, transaction: object | None) -> dict[str, object]:
+            self.calls += 1
+            return await self.execute_file_operation("read", tmp_path)
+
+    node = Node(None)
+    for _ in range(6):
+        with pytest.raises(ModelOnexError) as caught:
+            await node.process(_input(retry_enabled=True, retry_delay_ms=0, circuit_breaker_enabled=True))
+        assert caught.value.error_code is not Code.CIRCUIT_BREAKER_OPEN
+
+    assert node.calls == 6
+
+
+def test_a_breaker_that_opens_between_attempts_leaves_the_last_real_error() -> None:
+    """The reason says that the breaker stopped it; without an attempt the error is the breaker's own."""
+    node = Scripted(None, *[ValueError(f"down {n}") for n in range(9)])
+    switches: dict[str, object] = {"retry_enabled": True, "max_retries": 9, "retry_delay_ms": 1, "timeout_ms": 60_000}
+    first = _error(node, circuit_breaker_enabled=True, **switches)
+    second = _error(node, circuit_breaker_enabled=True, **switches)
+
+    assert len(node.calls) == 5
+    assert "down 4" in first.message
+    assert first.context["stop_reason"] == "breaker_open"
+    assert (second.error_code, second.context["attempts"]) == (Code.CIRCUIT_BREAKER_OPEN, 0)

@@ -12,7 +12,8 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 
 T = TypeVar("T")
-ServiceKey = str | type
+ServiceKey = str | Callable[..., object]
+"""A name, or a class or protocol that stands for its name."""
 
 _BOOTSTRAP = "omnibase_spi.bootstrap"
 """The single recorded exception to the direction of imports (overview, ruling 14): imported at the first key that is
@@ -60,7 +61,7 @@ class ModelONEXContainer:
             self.version += 1
 
     @overload
-    def get_service(self, key: type[T]) -> T: ...
+    def get_service(self, key: Callable[..., T]) -> T: ...  # a class; `type[T]` would refuse protocols
     @overload
     def get_service(self, key: str) -> object: ...
     def get_service(self, key: ServiceKey) -> object:
