@@ -1,0 +1,63 @@
+"""Intents: side effects as data. A reducer returns them, an effect node carries them out."""
+
+import math
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from omnibase_core.enums.enum_intent import EnumIntentPriority, EnumIntentType
+from omnibase_core.models.contracts.subcontracts.effect_retry_config import ModelEffectRetryPolicy
+from omnibase_core.models.primitives.identifiers import new_id
+from omnibase_core.models.primitives.strict_types import FrozenModel, StrictText
+
+__all__ = ["EnumIntentPriority", "EnumIntentType", "ModelIntent"]
+
+
+def _finite(value: JsonValue) -> JsonValue:
+    """JSON has no NaN and no infinity: they would come back as null."""
+    pending = [value]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, float):
+            if not math.isfinite(part):
+                message = f"must be JSON, which has no {part!r}"
+                raise ValueError(message)
+        elif isinstance(part, dict):
+            pending.extend(part.values())
+        elif isinstance(part, list):
+            pending.extend(part)
+    return value
+
+
+def _known(value: str) -> str:
+    return _KNOWN.get(value, value)
+
+
+_KNOWN: dict[str, EnumIntentType] = {member.value: member for member in EnumIntentType}
+_Json = Annotated[JsonValue, AfterValidator(_finite)]
+_Type = Annotated[StrictText, Field(min_length=1, max_length=200), AfterValidator(_known)]
+_Text = Annotated[StrictText, Field(min_length=1, max_length=2000)]
+
+
+class ModelIntent(FrozenModel):
+    """A side effect that somebody wants, as data; nothing happens by making one.
+
+    intent_type: a member of `EnumIntentType`, or a free string of an extension; the string of a member becomes it.
+    target: table, connection or URL, path, topic, cache, mail connection, as the type says (section 4.4).
+    payload: JSON of the shape that the type asks for; judged by who carries it out.
+    idempotency_key: the same key is carried out once, however often it is asked for. None promises nothing.
+    retry_policy: None leaves it to the route. metadata: for people and tools; no influence on what happens.
+    Reading the JSON of an intent gives an equal one.
+    """
+
+    intent_id: UUID = Field(default_factory=new_id)
+    intent_type: _Type
+    target: _Text
+    payload: _Json = Field(default_factory=dict)
+    priority: EnumIntentPriority = EnumIntentPriority.NORMAL
+    correlation_id: UUID = Field(default_factory=new_id)
+    idempotency_key: Annotated[StrictText, Field(min_length=1, max_length=500)] | None = None
+    retry_policy: ModelEffectRetryPolicy | None = None
+    metadata: dict[StrictText, _Json] = Field(default_factory=dict)
+    schema_version: Annotated[StrictText, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = "1.0.0"
