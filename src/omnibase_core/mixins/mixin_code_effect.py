@@ -210,7 +210,7 @@ class _Run:
         self.correlation_id: UUID = input_data.correlation_id or current_correlation_id.get() or uuid4()
         self.number = 0
         self.attempts: list[ModelEffectAttempt] = []
-        self.last_error: ModelOnexError | None = None
+        self.last_failure: tuple[Exception, Fault, ModelEffectTransaction | None] | None = None
         container = node.container
         self.keeper = container.keep_abandoned if isinstance(container, ModelONEXContainer) else keep_in_loop
 
@@ -256,9 +256,8 @@ class _Run:
         permit = self.breaker.acquire()
         if permit is not None:
             return permit
-        if self.last_error is not None:
-            self.last_error.context["stop_reason"] = EnumStopReason.BREAKER_OPEN.value
-            raise self.last_error
+        if self.last_failure is not None:
+            raise self._error(*self.last_failure, EnumStopReason.BREAKER_OPEN)
         wait = self.breaker.refusal() or 0.0
         raise ModelOnexError(
             f"{self._name()}: the circuit breaker is open, nothing was done; it tries again in {wait:.3g} s",
@@ -308,9 +307,9 @@ class _Run:
             if self.loop.time() + delay_ms / 1000 >= self.deadline:
                 reason = EnumStopReason.DEADLINE
         self._record(began, fault, 0.0 if reason else delay_ms)
-        self.last_error = self._error(error, fault, transaction, reason or EnumStopReason.ATTEMPTS)
+        self.last_failure = error, fault, transaction
         if reason is not None:
-            raise self.last_error
+            raise self._error(error, fault, transaction, reason)
         _log.info("%s: attempt %d failed (%s), next in %.0f ms", self._name(), self.number, fault.code, delay_ms)
         await asyncio.sleep(delay_ms / 1000)
 

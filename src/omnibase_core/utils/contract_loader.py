@@ -11,24 +11,24 @@ import stat
 from bisect import bisect_right
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import JsonValue, ValidationError
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ContractError, Diagnostic, ModelOnexError
-from omnibase_core.models.contracts.contract_model import LOADER, ContractModel
-from omnibase_core.models.contracts.model_contract_file import CONTRACT_KINDS, ModelContractFile
-from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
+from omnibase_core.models.contracts.contract_model import CONTRACT_KINDS, LOADER, ContractFile, ContractModel
 from omnibase_core.utils.contract_findings import Findings, SourceText, TooManyFindingsError, did_you_mean, show
-from omnibase_core.utils.contract_hash import contract_hash
+from omnibase_core.utils.contract_kinds import BUILT_KINDS, contract_kind
 from omnibase_core.utils.contract_rules import judge_rules
 from omnibase_core.utils.contract_shapes import PartJudge, fields_of
-from omnibase_core.utils.effect_plan import EffectPlan, compile_plan, judge_plan
 from omnibase_core.utils.yaml_document import MAX_BYTES, YamlDocument, read_documents
+
+if TYPE_CHECKING:
+    from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
+    from omnibase_core.utils.effect_plan import EffectPlan
 
 _log = logging.getLogger("onex.contract")
 
@@ -46,7 +46,8 @@ class LoadedContract:
     """A contract that may run.
 
     source: the file's name, or `<text>`. kind: the node kind it is for. name, description, version: of the file's root.
-    effect_plan: what judging compiled; `NodeEffect.from_contract` reuses it. findings: warnings, in order of place.
+    subcontract: the contract itself. plan: what judging compiled; nodes reuse it. findings: warnings, in order of
+    place. Each kind has its own typed view of subcontract and plan, which is None for the other kinds.
     """
 
     source: str
@@ -54,9 +55,17 @@ class LoadedContract:
     name: str | None
     description: str | None
     version: str | None
-    effect_subcontract: ModelEffectSubcontract | None
-    effect_plan: EffectPlan | None
-    findings: tuple[Diagnostic, ...]
+    subcontract: ContractModel
+    plan: object
+    findings: tuple[Diagnostic, ...] = ()
+
+    @property
+    def effect_subcontract(self) -> "ModelEffectSubcontract | None":
+        return cast("ModelEffectSubcontract", self.subcontract) if self.kind == "effect" else None  # of this kind
+
+    @property
+    def effect_plan(self) -> "EffectPlan | None":
+        return cast("EffectPlan", self.plan) if self.kind == "effect" else None  # of this kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,23 +149,7 @@ def _judge(document: YamlDocument, source: SourceText, file: str, problems: list
     )
     if contract is None or problems or findings.has_errors:
         return Judged(None, diagnostics)
-    return Judged(contract if not found else _with_findings(contract, found), diagnostics)
-
-
-def _with_findings(contract: LoadedContract, findings: tuple[Diagnostic, ...]) -> LoadedContract:
-    return LoadedContract(
-        contract.source,
-        contract.kind,
-        contract.name,
-        contract.description,
-        contract.version,
-        contract.effect_subcontract,
-        contract.effect_plan,
-        findings,
-    )
-
-
-_EFFECT_PATH: Final = ("effect_subcontract",)
+    return Judged(contract if not found else replace(contract, findings=found), diagnostics)
 
 
 def _judge_root(data: JsonValue, findings: Findings) -> LoadedContract | None:
@@ -170,37 +163,21 @@ def _judge_root(data: JsonValue, findings: Findings) -> LoadedContract | None:
             fix="begin with effect_subcontract:",
         )
         return None
+    keys = [key for key in data if key in CONTRACT_KINDS]
+    kind = contract_kind(keys[0]) if len(keys) == 1 else None
     try:
-        root = ModelContractFile.model_validate(data, context=LOADER)
+        root = None if kind is None else kind.file.model_validate(data, context=LOADER)
     except ValidationError:
+        root = None
+    if kind is None or root is None:
         _judge_parts(data, findings)
         return None
-    contract = root.effect_subcontract
-    judge_rules(contract, _EFFECT_PATH, findings.reporter)
-    plan = compile_plan(contract, findings.reporter(_EFFECT_PATH))
+    contract = cast("ContractModel", getattr(root, kind.key))  # the file's model has a field of this name
+    judge_rules(contract, (kind.key,), findings.reporter)
+    plan = kind.compile_plan(contract, findings)
     if findings.has_errors:
         return None
-    _settle_hash(contract, findings)
-    return LoadedContract(findings.file, "effect", root.name, root.description, root.version, contract, plan, ())
-
-
-def _settle_hash(contract: ModelEffectSubcontract, findings: Findings) -> None:
-    """Compare the given hash, or have it computed when it is first read."""
-    metadata = contract.metadata
-    if metadata.contract_hash is None:
-        contract.__dict__["metadata"] = metadata.with_hash(partial(contract_hash, contract))
-        return
-    computed = contract_hash(contract)
-    if metadata.contract_hash != computed:
-        findings.add(
-            "W-HASH",
-            "contract_hash is not that of this contract: it was changed since the hash was taken",
-            (*_EFFECT_PATH, "metadata", "contract_hash"),
-            found=repr(metadata.contract_hash),
-            allowed=computed,
-            fix="write the new hash, or leave it out: it is computed at load",
-            severity="warning",
-        )
+    return LoadedContract(findings.file, kind.name, root.name, root.description, root.version, contract, plan)
 
 
 # --- what is wrong, when something is ------------------------------------------------------------------------------
@@ -208,7 +185,7 @@ def _settle_hash(contract: ModelEffectSubcontract, findings: Findings) -> None:
 
 def _judge_parts(data: Mapping[str, JsonValue], findings: Findings) -> None:
     judge = PartJudge(findings)
-    fields = fields_of(ModelContractFile)
+    fields = fields_of(ContractFile)
     kinds = [key for key in data if key in CONTRACT_KINDS]
     if len(kinds) != 1:
         findings.add(
@@ -221,17 +198,25 @@ def _judge_parts(data: Mapping[str, JsonValue], findings: Findings) -> None:
             fix="split the file" if kinds else _kind_fix(data),
         )
     for key, value in data.items():
-        if key in ModelContractFile.not_built:
+        kind = contract_kind(key)
+        if kind is not None:
+            part = judge.value(fields_of(kind.file)[key].shape, value, (key,))
+            if isinstance(part, ContractModel):
+                judge_rules(part, (key,), findings.reporter, whole=False)
+                kind.judge_parts(part, findings)
+        elif key in CONTRACT_KINDS:
             findings.add(
                 "E-NOT-BUILT",
                 f"{key} is part of the specification but not built yet",
                 (key,),
                 at="key",
                 found=repr(key),
-                allowed="effect_subcontract",
-                fix="write an effect contract, or wait",
+                allowed=", ".join(BUILT_KINDS),
+                fix="write a contract of another kind, or wait",
             )
-        elif key not in fields:
+        elif key in fields:
+            judge.value(fields[key].shape, value, (key,))
+        else:
             findings.add(
                 "E-UNKNOWN-FIELD",
                 f"unknown field {show(key)}",
@@ -241,13 +226,6 @@ def _judge_parts(data: Mapping[str, JsonValue], findings: Findings) -> None:
                 allowed=", ".join((*CONTRACT_KINDS, *_ROOT_FIELDS)),
                 fix=did_you_mean(key, (*CONTRACT_KINDS, *_ROOT_FIELDS)) or "remove it",
             )
-        else:
-            part = judge.value(fields[key].shape, value, (key,))
-            if key == _EFFECT_PATH[0] and isinstance(part, ContractModel):
-                judge_rules(part, _EFFECT_PATH, findings.reporter, whole=False)
-                if "operations" in part.__dict__:
-                    effect = cast("ModelEffectSubcontract", part)  # the shape of this key is this model
-                    judge_plan(effect, findings.reporter(_EFFECT_PATH))
 
 
 def _kind_fix(data: Mapping[str, JsonValue]) -> str:

@@ -24,7 +24,7 @@ def print_summary(output: "ModelEffectOutput", planned: int, *, in_transaction: 
     heading(
         screen,
         f"{output.subcontract_name} {output.subcontract_version}",
-        f"{len(output.operations)} of {count(planned, 'operation')}",
+        f"{sum(result.success for result in output.operations)} of {count(planned, 'operation')} succeeded",
         milliseconds(output.total_duration_ms),
         count(output.total_retry_count, "retry", "retries") if output.total_retry_count else "",
     )

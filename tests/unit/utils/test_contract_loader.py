@@ -417,7 +417,7 @@ def test_a_contract_without_its_kind_gets_the_key() -> None:
 
 def test_two_kinds_are_refused() -> None:
     """A file has exactly one kind."""
-    codes = [finding.code for finding in diagnostics(GOOD + "compute_subcontract: {}\n")]
+    codes = [finding.code for finding in diagnostics(GOOD + "orchestrator_subcontract: {}\n")]
 
     assert codes == ["E-KIND", "E-NOT-BUILT"]
 

@@ -7,13 +7,13 @@ the contract loader judges the same rules itself, on every part whose needed fie
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Self, TypeVar
+from typing import Annotated, ClassVar, Final, Generic, Self, TypeVar
 
-from pydantic import ConfigDict, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, ValidationInfo, model_serializer, model_validator
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.models.primitives.strict_types import FrozenModel
+from omnibase_core.models.primitives.strict_types import FrozenModel, StrictText
 
 KeyPath = tuple[str | int, ...]
 
@@ -104,3 +104,18 @@ class ContractModel(FrozenModel):
 
     def __hash__(self) -> int:
         return hash((type(self), self.model_dump_json()))
+
+
+CONTRACT_KINDS: Final = ("effect_subcontract", "compute_subcontract", "reducer_subcontract", "orchestrator_subcontract")
+"""Keys of which a contract file has exactly one."""
+
+
+class ContractFile(ContractModel):
+    """The root of a contract file: how the file as a whole is called, beside the contract itself.
+
+    name: what tools call the file. description: for the reader. version: of the file, apart from the contract's own.
+    """
+
+    name: Annotated[StrictText, Field(min_length=1, max_length=100)] | None = None
+    description: Annotated[StrictText, Field(max_length=1_000)] | None = None
+    version: Annotated[StrictText, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] | None = None
