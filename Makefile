@@ -26,7 +26,7 @@ demo: $(VENV)/runtime
 	$(BIN)/python -m examples.demo
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -rs --cov --cov-report=term:skip-covered --cov-fail-under=95 $(ARGS)
 
 check: $(VENV)/dev
 	$(BIN)/ruff check .
