@@ -35,12 +35,18 @@ def judge_rules(part: ContractModel, path: KeyPath, reporter: Reporter, *, whole
     for name, key in _parts_with_rules(cls):
         if name not in given:
             continue  # defaults of ours break no rule
-        value = there.get(name)
-        if isinstance(value, ContractModel):
-            judge_rules(value, (*path, key), reporter, whole=whole)
-        elif isinstance(value, list):
-            for index, entry in enumerate(value):
-                judge_rules(entry, (*path, key, index), reporter, whole=whole)
+        _judge_below(there.get(name), (*path, key), reporter, whole=whole)
+
+
+def _judge_below(value: object, path: KeyPath, reporter: Reporter, *, whole: bool) -> None:
+    if isinstance(value, ContractModel):
+        judge_rules(value, path, reporter, whole=whole)
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            _judge_below(entry, (*path, index), reporter, whole=whole)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            _judge_below(entry, (*path, key), reporter, whole=whole)
 
 
 def _judge_partial(rule: Rule[ContractModel], part: ContractModel) -> list[Breach]:
@@ -86,4 +92,4 @@ def _leads_to_rules(shape: Shape) -> bool:
     models = [*(shape.tagged or {}).values(), *([shape.model] if shape.model else [])]
     if any(model.rules or _parts_with_rules(model) for model in models):
         return True
-    return shape.items is not None and _leads_to_rules(shape.items)
+    return any(inner is not None and _leads_to_rules(inner) for inner in (shape.items, shape.values))
