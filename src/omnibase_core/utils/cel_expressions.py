@@ -1,0 +1,288 @@
+"""CEL expressions: compiled at load, evaluated over the leaves that they read.
+
+The engine (extra `cel`) converts whatever is bound to it, eagerly. So a text is scanned once for the paths that it
+reads, such as `state.order.total`, and an evaluation binds only what lies there: the rest of a large state costs
+nothing. A name that is used in another way (`size(state)`, `state[payload.key]`) binds all of it. Dotted variable names
+are never used, because `has(a.b)` does not work on them.
+
+Comprehensions have the engine's iteration budget and regular expressions run in linear time, so an evaluation ends.
+Maps come out sorted by key. Not promised: an order of lists that are made by iterating over a map (`m.map(k, ...)`).
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import import_module
+from math import isfinite
+from typing import Final, Protocol, cast
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.utils.contract_findings import did_you_mean
+
+
+class _Type(Protocol):
+    """The part of the library's classes that is used here; it ships no types that a checker finds."""
+
+    def name(self) -> str: ...
+
+
+class _Value(Protocol):
+    def type(self) -> _Type: ...
+    def value(self) -> object: ...
+    def plain_value(self) -> object: ...
+
+
+class _Expression(Protocol):
+    def eval(self, activation: None, data: Mapping[str, object], /) -> _Value: ...
+    def return_type(self) -> _Type: ...
+
+
+class _Environment(Protocol):
+    def compile(self, expression: str, /) -> _Expression: ...
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+|//[^\n]*)
+    |(?P<string>
+        [bB]?[rR][bB]?(?:'{3}.*?'{3}|"{3}.*?"{3}|'[^'\n]*'|"[^"\n]*")
+        |[bB]?(?:'{3}(?:[^\\]|\\.)*?'{3}|"{3}(?:[^\\]|\\.)*?"{3}|'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"))
+    |(?P<name>[A-Za-z_]\w*)
+    |(?P<number>[0-9](?:[0-9A-Za-z_]|\.(?=[0-9]))*)
+    |(?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_PROBLEM = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
+_UNDECLARED = re.compile(r"undeclared reference to '([^'.]*)")
+_PLAIN_STRING = re.compile(r"""(['"])([^'"\\]*)\1""")
+_OPERAND_ENDS: Final = frozenset(")]}`")
+MAX_CHARACTERS: Final = 10_000
+"""Length of an expression."""
+
+Path = tuple[str, ...]
+Tree = dict[str, "Tree | None"]
+"""Keys that are read, and below each what of it; None is all of it."""
+
+
+class CelError(Exception):
+    """An expression that cannot be compiled. `offset` counts characters from its start."""
+
+    def __init__(self, message: str, offset: int = 0, fix: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.offset = offset
+        self.fix = fix
+
+
+class CelProgram:
+    """A compiled expression. It holds no state and may be evaluated by several threads.
+
+    text: as written. roots: the names that it reads. gives: what is known of its type, such as `BOOL`; `DYN` is open.
+    """
+
+    __slots__ = ("_evaluate", "_reads", "gives", "roots", "text")
+
+    def __init__(self, text: str, expression: _Expression, reads: Mapping[str, Tree | None]) -> None:
+        self.text = text
+        self._evaluate = expression.eval
+        self._reads = tuple(reads.items())
+        self.roots = frozenset(reads)
+        self.gives = expression.return_type().name()
+
+    def evaluate(self, roots: Mapping[str, Mapping[str, object] | JsonValue]) -> JsonValue:
+        """The value, as JSON; `roots` has what each declared name stands for.
+
+        Raises ModelOnexError VALIDATION_ERROR when it has none: a missing key, types that do not go together, a
+        division by zero, numbers beyond 64 bits, too many iterations, or a value that JSON does not know.
+        """
+        result = self._run(roots)
+        value: object = result.value()
+        if value is None or type(value) is bool or type(value) is int:
+            return value
+        if type(value) is str:
+            if _is_error(result):
+                raise self._failed(value)
+            return value
+        return self._as_json(result.plain_value())
+
+    def holds(self, roots: Mapping[str, Mapping[str, object] | JsonValue]) -> bool:
+        """Whether the condition is true. Raises as `evaluate`, and for a value that is no boolean."""
+        result = self._run(roots)
+        value: object = result.value()
+        if value is True or value is False:
+            return value
+        if type(value) is str and _is_error(result):
+            raise self._failed(value)
+        raise self._failed(f"a condition must give true or false, and it gave {result.type().name()}")
+
+    def _run(self, roots: Mapping[str, Mapping[str, object] | JsonValue]) -> _Value:
+        bound: dict[str, object] = {}
+        for root, tree in self._reads:
+            source = roots[root]
+            if type(source) is dict or isinstance(
+                source, Mapping
+            ):  # the first spares the usual case half a microsecond
+                bound[root] = dict(source) if tree is None else _pick(source, tree)
+            else:
+                bound[root] = source
+        try:
+            return self._evaluate(None, bound)  # by position: passing keywords costs half a microsecond
+        except RuntimeError as error:
+            raise self._failed(str(error)) from None
+
+    def _as_json(self, value: object) -> JsonValue:
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        if isinstance(value, float) and isfinite(value):
+            return value
+        if isinstance(value, list):
+            return [self._as_json(entry) for entry in value]
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {key: self._as_json(value[key]) for key in sorted(value)}
+        kind = "a number that is not finite" if isinstance(value, float) else type(value).__name__
+        raise self._failed(f"it gave {kind}, which has no JSON form; convert it, for times with string(...)")
+
+    def _failed(self, reason: str) -> ModelOnexError:
+        return ModelOnexError(
+            f"CEL {self.text!r}: {' '.join(reason.split())[:300]}",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+            {"expression": self.text},
+        )
+
+
+def compile_cel(text: str, names: Sequence[str], *, condition: bool = False) -> CelProgram:
+    """Compile an expression that may read `names` and nothing else.
+
+    condition: it must be able to give true or false.
+    Raises CelError with the place of what is wrong (syntax, undeclared names and functions), and ModelOnexError
+    CONFIGURATION_ERROR when the extra `cel` is not installed.
+    """
+    environment = _environment(tuple(names))
+    if len(text) > MAX_CHARACTERS:
+        raise CelError(f"the expression has {len(text)} characters, allowed are {MAX_CHARACTERS}", 0, "split it")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise CelError("the expression holds a lone surrogate", error.start, "write it in Unicode") from None
+    try:
+        expression = environment.compile(text)
+    except RuntimeError as error:
+        raise _explained(str(error), text, names) from None
+    program = CelProgram(text, expression, _reads(text, frozenset(names)))
+    if condition and program.gives not in {"BOOL", "DYN"}:
+        raise CelError(f"a condition must give true or false, this one gives {program.gives}", 0, "compare it")
+    return program
+
+
+@lru_cache(maxsize=64)
+def _environment(names: tuple[str, ...]) -> _Environment:
+    try:
+        cel = import_module("cel_expr_python.cel")
+    except ImportError as error:
+        raise ModelOnexError(
+            "a CEL expression needs the library cel-expr-python, which is not installed; "
+            "pip install 'omnibase[cel]', or write the contract without expressions",
+            EnumCoreErrorCode.CONFIGURATION_ERROR,
+            {"extra": "cel"},
+        ) from error
+    made = cel.NewEnv(variables=dict.fromkeys(names, cel.Type.DYN))
+    return cast("_Environment", made)  # the module is untyped
+
+
+def _is_error(result: _Value) -> bool:
+    """A text may be a value or the description of an error; only the type tells."""
+    return result.type().name() == "ERROR"
+
+
+def _pick(source: Mapping[str, object], tree: Tree) -> dict[str, object]:
+    """What of `source` is read."""
+    part: dict[str, object] = {}
+    for key, below in tree.items():
+        try:
+            value = source[key]
+        except KeyError:
+            continue
+        part[key] = value if below is None or type(value) is not dict else _pick(value, below)
+    return part
+
+
+# --- what an expression reads --------------------------------------------------------------------------------------
+
+
+def _reads(text: str, names: frozenset[str]) -> dict[str, Tree | None]:
+    """For every name of `names` that occurs, the tree of what is read below it; None is all."""
+    trees: dict[str, Tree | None] = {}
+    for root, path in _paths(text, names):
+        if not path:
+            trees[root] = None
+            continue
+        tree = trees.setdefault(root, {})
+        if tree is not None:
+            _add(tree, path)
+    return trees
+
+
+def _add(tree: Tree, path: Path) -> None:
+    *above, last = path
+    for key in above:
+        below = tree.setdefault(key, {})
+        if below is None:
+            return
+        tree = below
+    tree[last] = None
+
+
+def _paths(text: str, names: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """Where a name is used, and the path of constant keys behind it. A local name that hides one counts as well."""
+    tokens = [match for match in _TOKEN.finditer(text) if match.lastgroup != "space"]
+    words = [token[0] for token in tokens]
+    for index, token in enumerate(tokens):
+        if token.lastgroup != "name" or token[0] not in names:
+            continue
+        if index and words[index - 1] == ".":
+            before = tokens[index - 2] if index > 1 else None
+            if before is not None and (before.lastgroup != "other" or before[0] in _OPERAND_ENDS):
+                continue  # a field of something else that is called the same
+        yield token[0], _path_behind(tokens, words, index + 1)
+
+
+def _path_behind(tokens: Sequence[re.Match[str]], words: Sequence[str], index: int) -> Path:
+    path: list[str] = []
+    while index + 1 < len(words):
+        if words[index] == "." and tokens[index + 1].lastgroup == "name":
+            if index + 2 < len(words) and words[index + 2] == "(":
+                break  # a method
+            path.append(words[index + 1])
+            index += 2
+        elif words[index] == "[" and index + 2 < len(words) and words[index + 2] == "]":
+            literal = _PLAIN_STRING.fullmatch(words[index + 1])
+            if literal is None:
+                break
+            path.append(literal[2])
+            index += 3
+        else:
+            break
+    return tuple(path)
+
+
+# --- what is wrong with one ----------------------------------------------------------------------------------------
+
+
+def _explained(report: str, text: str, names: Sequence[str]) -> CelError:
+    """The first problem of the engine's report, at its place."""
+    found = _PROBLEM.search(report)
+    if found is None:
+        return CelError("the expression cannot be compiled: " + " ".join(report.split())[:200])
+    line, column = int(found[1]), int(found[2])
+    message = found[3].split(" (in container", 1)[0].split(" expecting ", 1)[0]
+    offset = sum(len(part) + 1 for part in text.split("\n")[: line - 1]) + column - 1
+    undeclared = _UNDECLARED.search(message)
+    if undeclared is None:
+        return CelError(message, min(offset, len(text)), "mend the expression (CEL syntax)")
+    name = undeclared[1]
+    at = next((token.start() for token in _TOKEN.finditer(text) if token.lastgroup == "name" and token[0] == name), 0)
+    allowed = ", ".join(names)
+    fix = did_you_mean(name, names) or f"names are {allowed}; a text stands in quotes: '{name}'"
+    return CelError(f"undeclared name {name!r}, allowed: {allowed}", at, fix)
