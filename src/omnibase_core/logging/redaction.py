@@ -3,8 +3,7 @@
 The register is one per process, because a secret that one part fetched may turn up in the error message of another. It
 knows each secret in the forms in which it travels: as it is, as a JSON string and as Python's `repr`, percent-encoded,
 and as base64, alone or inside something longer (a Basic header encodes `user:password`). Values below 8 characters are
-not
-registered: replacing them everywhere would garble texts and so tell what they are.
+not registered: replacing them everywhere would garble texts and so tell what they are.
 
 Not promised: other encodings, a secret that is split, or one that was pushed out. The register forgets its oldest
 values beyond 1,024 of them or 4 Mi characters of their forms; whoever fetches a secret registers it again.

@@ -19,11 +19,9 @@ class ModelEffectInput(BaseModel):
     """One call of an effect node; only `operation_data` is required.
 
     operation_data: what `${input...}` reads and `input_schema` judges; from Python it takes any objects.
-    correlation_id: None means that of the current context, else a new one.
-    transaction_enabled, retry_enabled, max_retries, retry_delay_ms, circuit_breaker_enabled: for code-driven nodes;
-    on a
-    contract node the contract decides. timeout_ms: on a contract node it can only shorten `flow_timeout_ms`, and only
-    when it is given.
+    correlation_id: None means that of the current context, else a new one. transaction_enabled, retry_enabled,
+    max_retries, retry_delay_ms, circuit_breaker_enabled: for code-driven nodes; on a contract node the contract
+    decides. timeout_ms: on a contract node it can only shorten `flow_timeout_ms`, and only when it is given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

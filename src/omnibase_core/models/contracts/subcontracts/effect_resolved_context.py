@@ -44,8 +44,7 @@ class ModelResolvedHttpContext(ModelResolvedContext):
     host_from_data: the host came from `input` or `output`: private, link-local and metadata addresses are refused
         unless the operator's policy names them.
     allowed_hosts: the contract's list (`host`, `*.suffix`, either with `:port`), also applied to redirects when not
-    empty.
-    body_is_secret: a secret was put into the body, which therefore never follows a redirect to another origin.
+    empty. body_is_secret: a secret was put into the body, which therefore never follows a redirect to another origin.
     max_response_bytes: cap of the *decoded* body.
     """
 

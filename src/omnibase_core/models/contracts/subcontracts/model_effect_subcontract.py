@@ -495,8 +495,7 @@ class ModelEffectSubcontract(ContractModel):
     subcontract_name: of metrics, errors and derived ids. version, description: for the reader and for tools.
     metadata: about the contract. execution_mode: order of the operations, and whether the first failure ends the call.
     max_concurrency: operations at once in the parallel modes. operations: what is done.
-    default_retry_policy, default_circuit_breaker: for operations that set nothing else. transaction: around all of
-    them.
+    default_retry_policy, default_circuit_breaker: for operations that set nothing else. transaction: around them all.
     observability: what is counted and logged. correlation_id: kept for tools; derived from the name unless given.
     input_schema: what the input must hold. deterministic: permits tools to replay or cache results. future: keys that
     begin with ONEX_ are kept, nothing reads them yet. flow_timeout_ms: hard limit of a whole call.
