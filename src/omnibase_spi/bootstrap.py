@@ -14,7 +14,6 @@ from omnibase_core.registry.budget_registry import BudgetRegistry
 from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
 from omnibase_core.utils.settings_source import settings_from_environ
 from omnibase_spi.defaults import (
-    AlgorithmRegistry,
     HealthMonitor,
     MetricsCollector,
     PerformanceMonitor,
@@ -72,7 +71,7 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "ProtocolMetricsCollector": MetricsCollector,
         "ProtocolHealthMonitor": lambda: HealthMonitor(container),
         "ProtocolServiceRegistry": lambda: ServiceRegistry(container),
-        "ProtocolAlgorithmRegistry": AlgorithmRegistry,
+        "ProtocolAlgorithmRegistry": _algorithms,
         "NodeConfigProvider": SettingsConfigProvider,
         "ProtocolStateManager": MemoryStateManager,
         "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
@@ -132,6 +131,12 @@ def _adapters(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:
         return FilesystemHandler(policy.file_roots, max_file_bytes=policy.max_file_bytes)
 
     return {"HttpRestAdapter": http, "DbAdapter": db, "KafkaAdapter": kafka, "FilesystemHandler": filesystem}
+
+
+def _algorithms() -> object:
+    from omnibase_core.utils.algorithm_registry import AlgorithmRegistry
+
+    return AlgorithmRegistry()
 
 
 def _event_bus() -> object:

@@ -13,7 +13,6 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_health_status import EnumHealthStatus
 from omnibase_core.enums.enum_log_level import EnumLogLevel
-from omnibase_core.errors.onex_error import AlgorithmNotFoundError
 from omnibase_core.logging.logging_structured import emit_log_event_sync
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.model_health import NodeHealthStatus
@@ -127,23 +126,6 @@ class ServiceRegistry:
     def get_service_version(self, name: str) -> str | None:
         version = getattr(self._container.get_service(name), "version", None)
         return None if version is None else str(version)
-
-
-class AlgorithmRegistry:
-    """`ProtocolAlgorithmRegistry` of objects that were registered by name; each has a `process_chunk(chunk)`."""
-
-    def __init__(self) -> None:
-        self._algorithms: dict[str, object] = {}
-
-    def register(self, name: str, algorithm: object) -> None:
-        self._algorithms[name] = algorithm
-
-    def get_algorithm(self, name: str) -> object:
-        try:
-            return self._algorithms[name]
-        except KeyError:
-            known = ", ".join(sorted(self._algorithms)) or "none"
-            raise AlgorithmNotFoundError(f"algorithm {name!r} is not registered; registered: {known}") from None
 
 
 class SettingsConfigProvider:

@@ -7,12 +7,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from omnibase_core.enums.enum_health_status import EnumHealthStatus
-from omnibase_core.errors import AlgorithmNotFoundError, ModelOnexError
+from omnibase_core.errors import ModelOnexError
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.protocols import protocol_services, protocol_state
 from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
 from omnibase_core.protocols.protocol_secret_provider import ProtocolSecretProvider
-from omnibase_spi.defaults import AlgorithmRegistry, MetricsCollector, SettingsConfigProvider
+from omnibase_spi.defaults import MetricsCollector, SettingsConfigProvider
 
 DEFAULTS = [
     protocol_services.ProtocolLogger,
@@ -126,15 +126,6 @@ def test_errors_are_counted_by_class() -> None:
 
     assert monitor.errors == {"ValueError": 2}  # type: ignore[attr-defined]  # of the default
     assert monitor.seconds == 0.75  # type: ignore[attr-defined]  # of the default
-
-
-def test_an_unknown_algorithm_lists_the_known_ones() -> None:
-    """AlgorithmNotFoundError."""
-    registry = AlgorithmRegistry()
-    registry.register("sum", object())
-
-    with pytest.raises(AlgorithmNotFoundError, match="'mean' is not registered; registered: sum"):
-        registry.get_algorithm("mean")
 
 
 def test_configuration_values_in_order() -> None:

@@ -1,0 +1,103 @@
+"""The process that works on chunks, and what it says about one. Little is imported here: each worker starts with it."""
+
+import pickle
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Generic, TypeVar
+
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.utils.algorithms import ItemFault
+from omnibase_core.utils.chunking import Chunk
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[R]):
+    """What every worker gets, once. `enforce_purity`: under the guard of `purity_guard`."""
+
+    function: Callable[[Chunk], R]
+    name: str
+    enforce_purity: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[R]):
+    """The partial result of a chunk."""
+
+    result: R
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A chunk that failed. `index`: the first failing item, counted from 0 in the chunk; None when it takes several."""
+
+    error: Exception
+    index: int | None
+
+
+Outcome = Done[R] | Failed
+
+
+def run_chunk(work: Work[R], chunk: Chunk) -> "Outcome[R]":
+    """Never raises an Exception."""
+    try:
+        return Done(_call(work, chunk))
+    except Exception as error:  # noqa: BLE001  # the boundary of a chunk: whatever it is, the caller names the item
+        return Failed(error, error.index if isinstance(error, ItemFault) else _first_failing(work, chunk))
+
+
+def serve(connection: Connection) -> None:
+    """The main function of a worker: takes the work, then chunks until the other side closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent stops its workers
+    try:
+        work: Work[object] = connection.recv()
+    except EOFError:
+        return
+    except Exception as error:  # noqa: BLE001  # a class that this process cannot import, or anything that its module does
+        connection.send_bytes(_packed(Failed(error, None)))
+        return
+    connection.send_bytes(_packed(Done(None)))
+    while True:
+        try:
+            chunk: Chunk = connection.recv()
+        except EOFError:
+            return
+        connection.send_bytes(_packed(run_chunk(work, chunk)))
+
+
+def _call(work: Work[R], chunk: Chunk) -> R:
+    if not work.enforce_purity:
+        return work.function(chunk)
+    from omnibase_core.mixins.purity_guard import PurityGuard
+
+    with PurityGuard(work.name):
+        return work.function(chunk)
+
+
+def _first_failing(work: Work[R], chunk: Chunk) -> int | None:
+    """Computations are pure, so each item can be tried again by itself."""
+    for index, item in enumerate(chunk):
+        try:
+            _call(work, Chunk([item], chunk.start + index, chunk.number))
+        except Exception:  # noqa: BLE001  # that it fails is the answer
+            return index
+    return None
+
+
+def _packed(outcome: "Outcome[object]") -> bytes:
+    """As bytes; what cannot be pickled is told in words."""
+    try:
+        packed = pickle.dumps(outcome)
+        if isinstance(outcome, Failed):
+            pickle.loads(packed)  # noqa: S301  # its own bytes: some exceptions pickle and cannot be rebuilt
+    except Exception as error:  # noqa: BLE001  # pickling runs the code of what it pickles
+        index = outcome.index if isinstance(outcome, Failed) else None
+        known = outcome.error if isinstance(outcome, Failed) else error
+        text = f"{type(known).__name__}: {known}"
+        if not isinstance(outcome, Failed):
+            text = f"the result of the chunk cannot be sent from the worker ({text})"
+        packed = pickle.dumps(Failed(ModelOnexError(text), index))
+    return packed

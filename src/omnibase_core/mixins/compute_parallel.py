@@ -1,0 +1,283 @@
+"""Chunks on workers: in this thread, on threads, or in processes. Every item once, results in order.
+
+Workers pull: each takes the next chunk when it is done with one, so at most one chunk a worker is on its way. The work
+(the function and what it holds) is sent once to each process, a chunk is sent once. No worker outlives the call.
+
+When chunks fail, the first of them in the order of the items is reported, as a single worker would: chunks are begun in
+order, and those begun are finished first. When the call is cancelled, processes are killed at once; a thread cannot be
+stopped, so the call waits for the chunks that threads are at.
+"""
+
+import asyncio
+import contextvars
+import multiprocessing
+import pickle
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
+from typing import Final, Generic, Literal, Protocol, TypeVar
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.mixins.chunk_worker import Failed, Outcome, Work, run_chunk, serve
+from omnibase_core.mixins.purity_guard import PurityError
+from omnibase_core.utils.algorithms import ItemFault
+from omnibase_core.utils.chunking import Chunk, chunk_at, chunk_ranges
+
+R = TypeVar("R")
+Backend = Literal["serial", "threads", "processes"]
+OnProgress = Callable[[int, int], None]
+"""Called on the event loop with the number of items that are done, and of all."""
+_INLINE_ITEMS: Final = 1000
+"""So few items of a serial computation are not worth a thread, and hold the event loop for a moment only."""
+
+
+_DEATH: Final = (
+    "the worker process died: the algorithm crashed it, it was killed for want of memory, or the program's main module "
+    'starts work when it is imported (put that under `if __name__ == "__main__":`)'
+)
+
+
+class ProcessLike(Protocol):
+    """What is needed of a `multiprocessing` process."""
+
+    def start(self) -> None: ...
+    def kill(self) -> None: ...
+    def join(self, timeout: float | None = None) -> None: ...
+    def close(self) -> None: ...
+
+
+async def run_chunks(
+    work: Work[R],
+    items: Sequence[object],
+    *,
+    workers: int = 1,
+    backend: Backend = "serial",
+    chunk_size: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> list[R]:
+    """The partial results of all chunks, in the order of the items; none for no items.
+
+    Raises ModelOnexError naming the chunk and its first failing item: VALIDATION_ERROR for an item that does not fit,
+    CONFIGURATION_ERROR for work that cannot be sent to a process, RESOURCE_UNAVAILABLE when a process dies, else
+    OPERATION_FAILED with the cause. What `on_progress` raises ends the call.
+    """
+    if backend == "serial":
+        workers = 1
+    places = chunk_ranges(len(items), workers, chunk_size)
+    run = _Run(work, items, places)
+    if not places:
+        return []
+    if backend == "serial" and len(items) <= _INLINE_ITEMS:
+        for number in iter(run.take, None):
+            run.note(number, run_chunk(work, run.chunk(number)))
+            if on_progress is not None:
+                on_progress(run.items_done, len(items))
+            await asyncio.sleep(0)
+        return run.results()
+    packed = _packed(work) if backend == "processes" else None
+    await _on_threads(run, min(workers, len(places)), packed, on_progress)
+    return run.results()
+
+
+class _Run(Generic[R]):
+    """Which chunks are begun, and what became of them. For any thread."""
+
+    def __init__(self, work: Work[R], items: Sequence[object], places: list[range]) -> None:
+        self.work = work
+        self.items_done = 0
+        self.stopped = False
+        self.size = len(items)
+        self._items = items
+        self._places = places
+        self._next = 0
+        self._outcomes: dict[int, Outcome[R]] = {}
+        self._lock = threading.Lock()
+        self._processes: set[ProcessLike] = set()
+
+    def take(self) -> int | None:
+        """The next chunk to begin; None when there is none, or nothing more shall be begun."""
+        with self._lock:
+            if self.stopped or self._next == len(self._places):
+                return None
+            self._next += 1
+            return self._next - 1
+
+    def chunk(self, number: int) -> Chunk:
+        return chunk_at(self._items, self._places[number], number)
+
+    def note(self, number: int, outcome: "Outcome[R]") -> None:
+        with self._lock:
+            self._outcomes[number] = outcome
+            if isinstance(outcome, Failed):
+                self.stopped = True
+            else:
+                self.items_done += len(self._places[number])
+
+    def stop(self) -> None:
+        """Begin nothing more, and kill the processes."""
+        with self._lock:
+            self.stopped = True
+            for process in self._processes:
+                process.kill()
+
+    def enlist(self, process: ProcessLike) -> bool:
+        """Start a process that `stop` will kill; False when it is too late."""
+        with self._lock:
+            if self.stopped:
+                return False
+            process.start()
+            self._processes.add(process)
+            return True
+
+    def dismiss(self, process: ProcessLike) -> None:
+        with self._lock:
+            self._processes.discard(process)
+            process.kill()
+        process.join()
+        process.close()
+
+    def results(self) -> list[R]:
+        found: list[R] = []
+        for number, outcome in sorted(self._outcomes.items()):
+            if isinstance(outcome, Failed):
+                raise self._error(number, outcome) from outcome.error
+            found.append(outcome.result)
+        return found
+
+    def _error(self, number: int, failed: Failed) -> ModelOnexError:
+        place, error = self._places[number], failed.error
+        context: dict[str, object] = {"chunk": number, "first": place.start, "last": place.stop - 1}
+        where = f"chunk {number} (items {place.start} to {place.stop - 1})"
+        if failed.index is not None:
+            context["item"] = place.start + failed.index
+            where += f", item {place.start + failed.index}"
+        code, text = EnumCoreErrorCode.OPERATION_FAILED, f"{type(error).__name__}: {error}"
+        if isinstance(error, ItemFault):
+            code, text = EnumCoreErrorCode.VALIDATION_ERROR, str(error)
+        elif isinstance(error, ModelOnexError):
+            code, text = error.error_code, error.message
+            context.update(error.context)
+        kind = PurityError if isinstance(error, PurityError) else ModelOnexError
+        return kind(f"{self.work.name}: {where}: {text}", code, context)
+
+
+async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progress: OnProgress | None) -> None:
+    """A thread a worker; with `packed` work each has a process. Returns when all have ended, however it comes."""
+    loop = asyncio.get_running_loop()
+    news: asyncio.Queue[None] = asyncio.Queue()
+
+    def tell() -> None:
+        loop.call_soon_threadsafe(news.put_nowait, None)
+
+    def drive() -> None:
+        if packed is not None:
+            _drive_process(run, packed, tell)
+            return
+        for number in iter(run.take, None):
+            run.note(number, run_chunk(run.work, run.chunk(number)))
+            tell()
+
+    with ThreadPoolExecutor(count, "onex-compute") as pool:
+        threads = [loop.run_in_executor(pool, contextvars.copy_context().run, drive) for _ in range(count)]
+        for thread in threads:
+            thread.add_done_callback(lambda _: news.put_nowait(None))
+        try:
+            reported = 0
+            while not all(thread.done() for thread in threads):
+                await news.get()
+                if on_progress is not None and run.items_done > reported:
+                    reported = run.items_done
+                    on_progress(reported, run.size)
+        finally:
+            run.stop()
+            await _ended(threads)
+    for thread in threads:
+        thread.result()
+
+
+async def _ended(threads: "Sequence[asyncio.Future[None]]") -> None:
+    """Wait for all, also when cancelled meanwhile; then the cancellation counts."""
+    cancelled = False
+    while any(not thread.done() for thread in threads):
+        try:
+            await asyncio.wait(threads)
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+
+
+def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> None:
+    with _process(run) as connection:
+        if connection is None:
+            return
+        number: int | None = None
+        try:
+            connection.send_bytes(packed)
+            started: Outcome[None] = connection.recv()
+            if isinstance(started, Failed):
+                raise _unusable(run.work.name, started.error)
+            while (number := run.take()) is not None:
+                connection.send_bytes(_packed_chunk(run.work.name, run.chunk(number)))
+                outcome: Outcome[R] = connection.recv()
+                run.note(number, outcome)
+                tell()
+        except (EOFError, OSError):
+            _note(run, number, ModelOnexError(_DEATH, EnumCoreErrorCode.RESOURCE_UNAVAILABLE))
+        except ModelOnexError as error:
+            _note(run, number, error)
+
+
+def _note(run: _Run[R], number: int | None, error: ModelOnexError) -> None:
+    number = run.take() if number is None else number
+    if number is not None:
+        run.note(number, Failed(error, None))
+
+
+@contextmanager
+def _process(run: _Run[R]) -> Iterator["Connection | None"]:
+    context: SpawnContext = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    with ours:
+        process = context.Process(target=serve, args=(theirs,), daemon=True)
+        try:
+            enlisted = run.enlist(process)
+        finally:
+            theirs.close()
+        if not enlisted:
+            yield None
+            return
+        try:
+            yield ours
+        finally:
+            run.dismiss(process)
+
+
+def _packed(work: Work[R]) -> bytes:
+    try:
+        return pickle.dumps(work)
+    except Exception as error:
+        raise _unusable(work.name, error) from error
+
+
+def _packed_chunk(name: str, chunk: Chunk) -> bytes:
+    try:
+        return pickle.dumps(chunk)
+    except Exception as error:
+        raise ModelOnexError(
+            f"{name}: the items cannot be sent to a worker process ({type(error).__name__}: {error}); "
+            "choose the backend threads or serial",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+        ) from error
+
+
+def _unusable(name: str, error: Exception) -> ModelOnexError:
+    return ModelOnexError(
+        f"{name} cannot be sent to a worker process ({type(error).__name__}: {error}); define it at the top of a "
+        "module that can be imported, or choose the backend threads or serial",
+        EnumCoreErrorCode.CONFIGURATION_ERROR,
+    )

@@ -1,0 +1,188 @@
+"""A guard over computations that must be pure: it fails one that does I/O, or reads the clock or randomness.
+
+Two hooks of the interpreter see it. Audit events tell of files, sockets and processes. The profile function of the
+thread sees each call of a built-in function, whatever name the program has for it: `time.time`, `datetime.now`,
+`os.urandom`, the start of a thread, the hidden generator of `random` (one that was seeded is fine). What is seen raises
+where it happens, and again when the guard is left, should the computation have swallowed it.
+
+A guard counts for its context: other threads and tasks are not judged, and a thread cannot be started under it. It is
+for development and tests, not a jail: calls are some times slower under it, and it does not see calls that C code makes
+(`map(time.time, ...)`) or the environment. Imports may read files.
+"""
+
+import functools
+import inspect
+import random
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar, Token
+from datetime import date
+from types import BuiltinFunctionType, FrameType, TracebackType
+from typing import Final, ParamSpec, Self, TypeVar, cast
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Profile = Callable[[FrameType, str, object], object]
+
+_EVENTS: Final = {"open": "a file", "builtins.input": "the terminal"}
+_EVENT_FAMILIES: Final = {
+    "socket": "a socket",
+    "os": "files or processes",
+    "subprocess": "a process",
+    "shutil": "files",
+    "tempfile": "files",
+    "glob": "files",
+    "pathlib": "files",
+    "sqlite3": "a database",
+    "urllib": "the network",
+    "http": "the network",
+    "ftplib": "the network",
+    "smtplib": "the network",
+    "imaplib": "the network",
+    "poplib": "the network",
+    "syslog": "the system log",
+    "webbrowser": "a browser",
+    "mmap": "shared memory",
+    "fcntl": "a file",
+}
+_TIME: Final = frozenset(
+    name + unit
+    for name in ("time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime")
+    for unit in ("", "_ns")
+)
+_NOW: Final = frozenset({"now", "utcnow", "today"})
+_SYSTEM_RANDOM: Final = frozenset({"urandom", "getrandom", "generate_time_safe"})
+_GENERATOR: Final = frozenset({"random", "getrandbits"})
+_CLOCK: Final = _TIME | {"localtime", "sleep"}
+_THREADS: Final = frozenset({"start_new_thread", "start_joinable_thread"})
+_NAMES: Final = _CLOCK | _THREADS | _NOW | _SYSTEM_RANDOM | _GENERATOR | {"seed"}
+_IMPORTER: Final = "<frozen importlib._bootstrap_external>"
+_SHARED_GENERATOR: Final = cast("object", random.random.__self__)  # type: ignore[attr-defined]  # a bound method of it
+
+
+class PurityError(ModelOnexError):
+    """A computation that has to be pure was not. `context["impure"]` says what it touched."""
+
+    default_code = EnumCoreErrorCode.OPERATION_FAILED
+
+
+class PurityGuard:
+    """Context manager: what runs inside must be pure.
+
+    May be nested and used for any number of computations, one after the other. Raises PurityError.
+    """
+
+    def __init__(self, name: str = "computation") -> None:
+        self._name = name
+        self._token: Token[PurityGuard | None] | None = None
+        self._before: object = None
+        self.violation: PurityError | None = None
+
+    def __enter__(self) -> Self:
+        _install()
+        self.violation = None
+        self._before = sys.getprofile()
+        self._token = _guard.set(self)
+        sys.setprofile(_profile)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        sys.setprofile(cast("Profile | None", self._before))  # what getprofile gave
+        if self._token is not None:
+            _guard.reset(self._token)
+        violation = self.violation
+        if violation is not None and error is not violation:
+            raise violation from error
+
+    def blame(self, what: str, how: str) -> PurityError:
+        """The error to raise; the first one is kept."""
+        error = PurityError(
+            f"{self._name} has to be pure, but touched {what} ({how}); pass in what it needs, or do it in an EFFECT "
+            "node",
+            context={"impure": how},
+        )
+        self.violation = self.violation or error
+        return error
+
+
+def pure(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: each call of a function, and of a coroutine function up to its end, runs under a guard."""
+    name = getattr(function, "__qualname__", repr(function))
+    if inspect.iscoroutinefunction(function):
+
+        @functools.wraps(function)
+        async def awaited(*args: P.args, **kwargs: P.kwargs) -> object:
+            with PurityGuard(name):
+                return await function(*args, **kwargs)
+
+        return cast("Callable[P, R]", awaited)  # R is the coroutine of what it returns
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with PurityGuard(name):
+            return function(*args, **kwargs)
+
+    return called
+
+
+_guard: ContextVar[PurityGuard | None] = ContextVar("onex_purity_guard", default=None)
+_installing = threading.Lock()
+_installed: list[bool] = []
+
+
+def _install() -> None:
+    """Audit hooks stay until the process ends, so there is one, and only once a guard was wanted."""
+    with _installing:
+        if not _installed:
+            sys.addaudithook(_audit)
+            _installed.append(True)
+
+
+def _audit(event: str, args: tuple[object, ...]) -> None:
+    guard = _guard.get()
+    if guard is None:
+        return
+    what = _EVENTS.get(event) or _EVENT_FAMILIES.get(event.partition(".")[0])
+    if what is None or sys._getframe(1).f_code.co_filename == _IMPORTER:  # noqa: SLF001  # there is no other way to ask
+        return
+    raise guard.blame(what, event if event != "open" else f"open {args[0]!r}")
+
+
+def _profile(frame: FrameType, event: str, called: object) -> None:
+    if event != "c_call" or called.__name__ not in _NAMES:  # type: ignore[attr-defined]  # c_call brings a built-in
+        return
+    guard = _guard.get()
+    if guard is None:
+        return
+    what = _touched(cast("BuiltinFunctionType", called), frame)  # as above
+    if what is not None:
+        raise guard.blame(what, f"{getattr(called, '__qualname__', '?')}() at {_place(frame)}")
+
+
+def _touched(called: BuiltinFunctionType, frame: FrameType) -> str | None:
+    name, owner = called.__name__, called.__self__
+    module = called.__module__
+    if name in _CLOCK and module == "time":
+        return "the clock"
+    if name in _NOW and isinstance(owner, type) and issubclass(owner, date):
+        return "the clock"
+    if name in _SYSTEM_RANDOM and module in {"posix", "nt", "_uuid"}:
+        return "randomness"
+    if name in _THREADS and module == "_thread":
+        return "threads"
+    if isinstance(owner, random.Random):
+        if name in _GENERATOR and owner is _SHARED_GENERATOR:
+            return "randomness"
+        if name == "seed" and frame.f_locals.get("a", owner) is None:
+            return "randomness"
+    return None
+
+
+def _place(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"

@@ -1,0 +1,317 @@
+"""Algorithms that look at the order of items or at groups: median, percentile, histogram, sort, top_k, group_aggregate.
+
+The first two and `sort` need all values at the end, whatever they do; the others keep what their result needs.
+"""
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from fractions import Fraction
+from operator import itemgetter
+from typing import Final, cast
+
+from omnibase_core.utils.algorithms import (
+    Algorithm,
+    Count,
+    ItemFault,
+    Items,
+    Max,
+    Mean,
+    Min,
+    Ordered,
+    Stddev,
+    Sum,
+    column,
+    ints_and_floats,
+    ordered_values,
+    rank,
+    require_finite,
+    same_kind,
+)
+from omnibase_core.utils.chunking import Chunk
+from omnibase_core.utils.exact_sums import quotient
+
+Number = int | float
+_MAX_BINS = 100_000
+
+
+def _numbers_in_order(chunk: Items) -> list[Number]:
+    ints_and_floats(chunk)
+    require_finite(chunk)
+    return sorted(cast("Sequence[Number]", chunk), key=rank)  # as checked
+
+
+def _at(values: Sequence[Number], percent: Number) -> Number:
+    """The value at a percentage of the way, between two neighbours in proportion; exact, rounded once."""
+    place = Fraction(percent) * (len(values) - 1) / 100
+    below = int(place)
+    low = values[below]
+    if place == below:
+        return low
+    high = values[below + 1]
+    if rank(low) == rank(high):
+        return low
+    exact = Fraction(low) + (Fraction(high) - Fraction(low)) * (place - below)
+    return quotient(exact.numerator, exact.denominator)
+
+
+@dataclass(frozen=True, slots=True)
+class _Distribution:
+    field: str | None = None
+
+    def process_chunk(self, chunk: Items) -> list[Number]:
+        return _numbers_in_order(column(chunk, self.field))
+
+    def merge(self, first: list[Number], second: list[Number]) -> list[Number]:
+        return sorted(first + second, key=rank)
+
+
+@dataclass(frozen=True, slots=True)
+class Median(_Distribution):
+    """The middle number, or the float nearest to the mean of the two in the middle; None of nothing."""
+
+    def finish(self, state: list[Number]) -> Number | None:
+        return _at(state, 50) if state else None
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile(_Distribution):
+    """The number at `percentile` percent (0..100) of the way from the least to the greatest, or one for each of a list.
+
+    Between two numbers it is interpolated in proportion. None of nothing.
+    """
+
+    percentile: Number | Sequence[Number] = 50
+
+    def __post_init__(self) -> None:
+        wanted: Sequence[object] = self.percentile if isinstance(self.percentile, list | tuple) else [self.percentile]
+        for each in wanted:
+            if not isinstance(each, int | float) or isinstance(each, bool) or not 0 <= each <= 100:
+                raise ValueError(f"percentile is a number from 0 to 100, or a list of them; found {each!r}")
+
+    def finish(self, state: list[Number]) -> Number | list[Number | None] | None:
+        if isinstance(self.percentile, list | tuple):
+            return [_at(state, each) if state else None for each in self.percentile]
+        return _at(state, cast("Number", self.percentile)) if state else None  # no list, as just seen
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How many numbers fall into each bin: `{edges, counts, below, above}`.
+
+    A bin has its lower edge, and the last one its upper edge too. Given are `edges`, in ascending order, or the number
+    of `bins` of equal width from `low` to `high`; with neither `low` nor `high` the range of the numbers is taken,
+    which needs all of them in memory.
+    """
+
+    field: str | None = None
+    bins: int = 10
+    low: Number | None = None
+    high: Number | None = None
+    edges: Sequence[Number] | None = None
+
+    def __post_init__(self) -> None:
+        if self.edges is not None:
+            if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
+                raise ValueError(f"edges are two numbers or more in ascending order, found {self.edges!r}")
+        elif type(self.bins) is not int or not 1 <= self.bins <= _MAX_BINS:
+            raise ValueError(f"bins is a number from 1 to {_MAX_BINS}, found {self.bins!r}")
+        elif (self.low is None) != (self.high is None) or (
+            self.low is not None and self.high is not None and not self.low < self.high
+        ):
+            raise ValueError(f"low and high are given together, low first; found {self.low!r} and {self.high!r}")
+
+    def process_chunk(self, chunk: Items) -> list[Number]:
+        """All numbers in order, or, where the edges are known, counts: below, each bin, above."""
+        values = column(chunk, self.field)
+        edges = self._edges()
+        if edges is None:
+            return _numbers_in_order(values)
+        ints_and_floats(values)
+        require_finite(values)
+        return cast("list[Number]", _counts(cast("Sequence[Number]", values), edges))  # as checked
+
+    def merge(self, first: list[Number], second: list[Number]) -> list[Number]:
+        if self._edges() is None:
+            return sorted(first + second, key=rank)
+        return [a + b for a, b in zip(first, second, strict=True)]
+
+    def finish(self, state: list[Number]) -> dict[str, object]:
+        edges = self._edges()
+        counts: Sequence[Number] = state
+        if edges is None:
+            edges = _even(state[0], state[-1], self.bins) if state else []
+            counts = _counts(state, edges) if state else [0, 0]
+        return {"edges": edges, "counts": list(counts[1:-1]), "below": counts[0], "above": counts[-1]}
+
+    def _edges(self) -> list[Number] | None:
+        if self.edges is not None:
+            return list(self.edges)
+        return None if self.low is None or self.high is None else _even(self.low, self.high, self.bins)
+
+
+def _even(low: Number, high: Number, bins: int) -> list[Number]:
+    if low == high:
+        return [low, high]
+    width = (Fraction(high) - Fraction(low)) / bins
+    inner = (Fraction(low) + width * each for each in range(1, bins))
+    return [low, *(quotient(each.numerator, each.denominator) for each in inner), high]
+
+
+def _counts(values: Sequence[Number], edges: list[Number]) -> list[int]:
+    counts = [0] * (len(edges) + 1)
+    for value in values:
+        counts[bisect_right(edges, value)] += 1
+    on_last = sum(value == edges[-1] for value in values)
+    counts[-1] -= on_last
+    counts[-2] += on_last
+    return counts
+
+
+Placed = tuple[Ordered, int, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """The items by their value, or by their `field`; items that are equal there keep their order."""
+
+    field: str | None = None
+    descending: bool = False
+
+    def process_chunk(self, chunk: Items) -> list[Placed]:
+        start = chunk.start if isinstance(chunk, Chunk) else 0
+        keys = ordered_values(column(chunk, self.field))
+        return self._in_order([(key, start + at, item) for at, (key, item) in enumerate(zip(keys, chunk, strict=True))])
+
+    def merge(self, first: list[Placed], second: list[Placed]) -> list[Placed]:
+        if first and second:
+            same_kind(first[0][0], second[0][0])
+        return self._in_order(first + second)
+
+    def finish(self, state: list[Placed]) -> list[object]:
+        return [item for _, _, item in state]
+
+    def _in_order(self, placed: list[Placed]) -> list[Placed]:
+        return _in_order(placed, descending=self.descending)
+
+
+def _in_order(placed: list[Placed], *, descending: bool) -> list[Placed]:
+    placed.sort(key=itemgetter(1))
+    placed.sort(key=itemgetter(0), reverse=descending)
+    return placed
+
+
+@dataclass(frozen=True, slots=True)
+class TopK(Sort):
+    """The first `k` items of the sorted ones, the greatest first unless `descending` is false."""
+
+    descending: bool = True
+    k: int = 10
+
+    def __post_init__(self) -> None:
+        if type(self.k) is not int or self.k < 1:
+            raise ValueError(f"k is a number from 1 on, found {self.k!r}")
+
+    def _in_order(self, placed: list[Placed]) -> list[Placed]:
+        return _in_order(placed, descending=self.descending)[: self.k]
+
+
+Groups = dict[str, dict[str, object]]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAggregate:
+    """An object for each value of the field `group_by`, with that value and the aggregates of its items.
+
+    aggregates: name in the result -> `{algorithm: <name>, <its parameters>}`; without any, `count`. Groups come in the
+    order null, false, true, numbers, text.
+    """
+
+    group_by: str
+    aggregates: Mapping[str, Mapping[str, object]] = dataclass_field(
+        default_factory=lambda: {"count": {"algorithm": "count"}}
+    )
+    _inner: dict[str, Algorithm[object]] = dataclass_field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        given: tuple[object, object] = self.group_by, self.aggregates  # out of a contract, so of any type
+        if not isinstance(given[0], str) or not given[0]:
+            raise ValueError(f"group_by is the name of a field, found {given[0]!r}")
+        if not isinstance(given[1], Mapping) or not given[1]:
+            raise ValueError("aggregates maps names to {algorithm, <its parameters>}")
+        if self.group_by in self.aggregates:
+            raise ValueError(f"aggregates cannot be named {self.group_by!r} like the group_by field")
+        aggregates: Mapping[str, object] = self.aggregates
+        for name, wanted in aggregates.items():
+            kind = wanted.get("algorithm") if isinstance(wanted, Mapping) else None
+            if not isinstance(wanted, Mapping) or not isinstance(kind, str) or kind not in _INNER:
+                allowed = ", ".join(sorted(_INNER))
+                raise ValueError(f"aggregates.{name}.algorithm is one of {allowed}; found {kind!r}")
+            parameters = {key: value for key, value in wanted.items() if key != "algorithm"}
+            try:
+                self._inner[name] = cast("Algorithm[object]", _INNER[kind](**parameters))  # all of them are
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"aggregates.{name}: {error}") from None
+
+    def process_chunk(self, chunk: Items) -> Groups:
+        start = chunk.start if isinstance(chunk, Chunk) else 0
+        places: dict[str, list[int]] = {}
+        for index, key in enumerate(column(chunk, self.group_by)):
+            if key is not None and type(key) not in {bool, int, float, str}:
+                raise ItemFault(index, f"expected a scalar in {self.group_by!r}, found {type(key).__name__}")
+            places.setdefault(json.dumps(key), []).append(index)
+        groups: Groups = {}
+        for text, at in places.items():
+            items = Chunk((chunk[index] for index in at), start)
+            try:
+                groups[text] = {name: each.process_chunk(items) for name, each in self._inner.items()}
+            except ItemFault as fault:
+                raise ItemFault(at[fault.index], fault.problem) from None
+        return groups
+
+    def merge(self, first: Groups, second: Groups) -> Groups:
+        merged = dict(first)
+        for text, states in second.items():
+            known = merged.get(text)
+            merged[text] = (
+                states
+                if known is None
+                else {name: each.merge(known[name], states[name]) for name, each in self._inner.items()}
+            )
+        return merged
+
+    def finish(self, state: Groups) -> list[dict[str, object]]:
+        return [
+            {
+                self.group_by: json.loads(text),
+                **{name: each.finish(state[text][name]) for name, each in self._inner.items()},
+            }
+            for text in sorted(state, key=_group_rank)
+        ]
+
+
+def _group_rank(text: str) -> tuple[int, tuple[Ordered, float, bool]]:
+    value = json.loads(text)
+    kinds: tuple[type, ...] = (type(None), bool, int, float, str)
+    place = min(kinds.index(type(value)), 2) if not isinstance(value, str) else 3
+    return place, rank(value or 0 if place < 2 else value)
+
+
+_INNER: Final[dict[str, type]] = {
+    "sum": Sum,
+    "mean": Mean,
+    "min": Min,
+    "max": Max,
+    "count": Count,
+    "median": Median,
+    "stddev": Stddev,
+    "percentile": Percentile,
+    "histogram": Histogram,
+    "sort": Sort,
+    "top_k": TopK,
+}
+
+BUILT_IN: Final[Mapping[str, type]] = {**_INNER, "group_aggregate": GroupAggregate}
+"""The algorithms that are there without registering any."""
