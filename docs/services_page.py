@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from docs.field_tables import paragraph, table
+from omnibase_core.enums.enum_intent import EnumIntentType
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.protocols import (
     protocol_effect_handler,
     protocol_effect_metrics,
     protocol_event_bus,
+    protocol_intent_handler,
+    protocol_intent_ledger,
     protocol_secret_provider,
     protocol_services,
     protocol_state,
@@ -20,6 +23,8 @@ _SEAMS: Final = (
     protocol_effect_handler,
     protocol_effect_metrics,
     protocol_event_bus,
+    protocol_intent_handler,
+    protocol_intent_ledger,
     protocol_secret_provider,
     protocol_services,
     protocol_state,
@@ -35,6 +40,10 @@ _OF_NO_PROTOCOL: Final[Mapping[str, str]] = {
     "EffectHandlerRegistry": "Handler kind -> key of the service that carries it out.",
     "BreakerRegistry": "Circuit breakers by id, so that operations of one id share one.",
     "BudgetRegistry": "Retry budgets by target.",
+    "ModelIntentRoutes": "Where intents go, and their mails; empty. `load_intent_routes` reads a table.",
+    "MemoryCaches": "The caches of this process that `cache_update` intents write to, by name.",
+    **{f"IntentHandler:{kind.value}": f"Carries out intents of the type `{kind.value}`." for kind in EnumIntentType},
+    "IntentHandler:contract": "Carries out intents whose route names a contract.",
     "Environment": "What `${env.X}` of a contract reads: a mapping, cut down to the policy's `env_names`.",
     "WallClock": "A function that gives the seconds since 1970, for Retry-After and time stamps.",
     **{name: f"Handler of `{kind}`." for kind, name in HANDLERS.items()},

@@ -5,7 +5,7 @@ import importlib
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
@@ -25,6 +25,7 @@ from omnibase_spi.defaults import (
 from omnibase_spi.store_memory import MemoryStateManager
 
 if TYPE_CHECKING:
+    from omnibase_spi.db.adapter import DbAdapter
     from omnibase_spi.secrets import LayeredSecrets
 
 HANDLERS: Final = {
@@ -75,6 +76,7 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "NodeConfigProvider": SettingsConfigProvider,
         "ProtocolStateManager": MemoryStateManager,
         "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
+        **_intents(container),
         **_adapters(container),
     }
 
@@ -137,6 +139,47 @@ def _algorithms() -> object:
     from omnibase_core.utils.algorithm_registry import AlgorithmRegistry
 
     return AlgorithmRegistry()
+
+
+def _intents(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:
+    def of(module: str, name: str) -> Callable[[], object]:
+        return lambda: getattr(importlib.import_module(f"omnibase_spi.{module}"), name)(container)
+
+    def db() -> "DbAdapter":
+        return cast("DbAdapter", container.get_service("DbAdapter"))  # intents write through no other
+
+    def database_write() -> object:
+        from omnibase_spi.db.writes import DatabaseWriteRoute
+
+        return DatabaseWriteRoute(db())
+
+    def ledger() -> object:
+        from omnibase_spi.ledger_sql import SqlIntentLedger
+
+        return SqlIntentLedger(db())
+
+    def caches() -> object:
+        from omnibase_spi.cache import MemoryCaches
+
+        return MemoryCaches()
+
+    def routes() -> object:
+        from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoutes
+
+        return ModelIntentRoutes()
+
+    return {
+        "ProtocolIntentLedger": ledger,
+        "ModelIntentRoutes": routes,
+        "MemoryCaches": caches,
+        "IntentHandler:database_write": database_write,
+        "IntentHandler:api_call": of("intents", "ApiCallRoute"),
+        "IntentHandler:file_operation": of("intents", "FileRoute"),
+        "IntentHandler:message_publish": of("intents", "PublishRoute"),
+        "IntentHandler:contract": of("intents", "ContractRoute"),
+        "IntentHandler:cache_update": of("cache", "CacheRoute"),
+        "IntentHandler:notification": of("notify", "NotificationRoute"),
+    }
 
 
 def _event_bus() -> object:

@@ -43,3 +43,15 @@ class EnumIntentStatus(StrEnum):
     FAILED = "failed"
     DUPLICATE = "duplicate"
     SKIPPED = "skipped"
+
+
+class EnumLedgerState(StrEnum):
+    """What a ledger knows of a key.
+
+    `RUNNING`: somebody who is alive carries it out. `UNKNOWN`: it was begun, and nobody knows how it ended.
+    """
+
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+    COMPLETED = "completed"
+    FAILED = "failed"

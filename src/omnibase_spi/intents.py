@@ -1,0 +1,293 @@
+"""The default routes of intents that the effect engine carries out: HTTP, files, events, contracts of the table.
+
+What an intent brings are values: nothing in them is a template.
+"""
+
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+from uuid import UUID, uuid5
+
+from pydantic import JsonValue, ValidationError
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.models.configuration.model_settings import ModelSettings
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.contracts.model_contract_effect import (
+    ModelContractEffect,
+    ModelExternalServiceConfig,
+    ModelIOOperationConfig,
+)
+from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute
+from omnibase_core.models.contracts.subcontracts.effect_retry_config import IDEMPOTENCY_DEFAULTS, ModelEffectRetryPolicy
+from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
+from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
+from omnibase_core.models.model_effect_input import ModelEffectInput
+from omnibase_core.models.model_effect_output import ModelEffectOutput
+from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.nodes.node_effect import NodeEffect
+from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
+from omnibase_core.protocols.protocol_intent_handler import IntentDone
+from omnibase_core.utils.contract_request import request_of
+
+_NAMESPACE: Final = UUID("5f2c1a9e-6f0b-5d0e-8a0c-3a8e6f1f3b11")
+_PATH_SAFE: Final = "/:@!$&'()*+,;=-._~"
+_INVALID: Final = EnumCoreErrorCode.VALIDATION_ERROR
+
+
+def event_id(intent: ModelIntent) -> UUID:
+    """The same for every attempt to carry the intent, or another of its key, out."""
+    return intent.intent_id if intent.idempotency_key is None else uuid5(_NAMESPACE, intent.idempotency_key)
+
+
+def payload_of(intent: ModelIntent, *allowed: str) -> dict[str, JsonValue]:
+    """The payload as a map with these keys; VALIDATION_ERROR otherwise."""
+    if not isinstance(intent.payload, dict):
+        raise ModelOnexError(
+            f"{intent.intent_type} to {intent.target!r}: the payload is a map of {', '.join(allowed)}; "
+            f"found {type(intent.payload).__name__}",
+            _INVALID,
+        )
+    unknown = sorted(set(intent.payload) - set(allowed))
+    if unknown:
+        raise ModelOnexError(
+            f"{intent.intent_type} to {intent.target!r}: payload key {unknown[0]!r} is unknown; "
+            f"allowed: {', '.join(allowed)}",
+            _INVALID,
+        )
+    return intent.payload
+
+
+def choice_of(intent: ModelIntent, payload: dict[str, JsonValue], key: str, allowed: tuple[str, ...]) -> str:
+    """A word of the payload out of a closed list."""
+    found = payload.get(key)
+    if isinstance(found, str) and found in allowed:
+        return found
+    raise ModelOnexError(
+        f"{intent.intent_type} to {intent.target!r}: {key} is {found!r}; allowed: {', '.join(allowed)}", _INVALID
+    )
+
+
+class EngineRoute:
+    """What the handlers that run on the effect engine share: it repeats, breaks and limits as for any contract."""
+
+    retries_itself = True
+
+    def __init__(self, container: ModelONEXContainer) -> None:
+        self._container = container
+
+    def database_of(self, intent: ModelIntent, route: ModelIntentRoute) -> str | None:
+        del intent, route
+        return None
+
+    async def _run(
+        self, subcontract: ModelEffectSubcontract, data: dict[str, object], intent: ModelIntent
+    ) -> IntentDone:
+        node = NodeEffect(self._container)
+        node.effect_subcontract = subcontract
+        return _done(await node.process(_input(intent, data)))
+
+    def _request(
+        self, intent: ModelIntent, operation: str, parameters: dict[str, object], connection: str | None = None
+    ) -> tuple[ModelEffectSubcontract, dict[str, object]]:
+        try:
+            contract = ModelContractEffect(
+                external_service_config=ModelExternalServiceConfig(
+                    service_name=f"intent_{intent.intent_type}"[:100], connection_name=connection
+                ),
+                io_operation_config=ModelIOOperationConfig(operation_type=operation, parameters=parameters),
+                retry_config=intent.retry_policy,
+            )
+            return request_of(contract)
+        except ValidationError as error:
+            raise _refused(intent, error) from None
+
+
+class ApiCallRoute(EngineRoute):
+    """`{method, path?, body?, headers?, query?}`; target: a named connection, whose URL is the base, or a URL.
+
+    The host of a URL is data: private addresses are refused unless the operator's policy names them. An idempotency key
+    is sent as `Idempotency-Key`. The result has the status.
+    """
+
+    def is_idempotent(self, intent: ModelIntent, route: ModelIntentRoute) -> bool:
+        del route
+        method = intent.payload.get("method") if isinstance(intent.payload, dict) else None
+        return IDEMPOTENCY_DEFAULTS["http"].get(str(method).upper(), False)
+
+    async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
+        payload = payload_of(intent, "method", "path", "body", "headers", "query")
+        given = payload.get("method")
+        method = choice_of(
+            intent,
+            {"method": given.upper() if isinstance(given, str) else given},
+            "method",
+            tuple(IDEMPOTENCY_DEFAULTS["http"]),
+        )
+        parameters: dict[str, object] = {key: payload[key] for key in ("body", "headers", "query") if key in payload}
+        if intent.idempotency_key is not None:
+            headers = payload.get("headers") or {}
+            if isinstance(headers, dict) and not any(name.lower() == "idempotency-key" for name in headers):
+                parameters["headers"] = {"Idempotency-Key": intent.idempotency_key, **headers}
+        base, from_data = self._base(intent, route.connection or intent.target)
+        parameters["url"] = base + _path(intent, base, payload.get("path"))
+        subcontract, data = self._request(intent, method, parameters)
+        if from_data:
+            subcontract, data = _host_as_data(subcontract, data, intent)
+        return await self._run(subcontract, data, intent)
+
+    def _base(self, intent: ModelIntent, target: str) -> tuple[str, bool]:
+        connection = self._container.get_service(ModelSettings).connections.get(target)
+        if connection is not None:
+            url = connection.url.get_secret_value()
+            if url.startswith(("http://", "https://")):
+                return url, False
+            raise ModelOnexError(
+                f"{intent.intent_type}: connection {target!r} is no http:// or https:// URL",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
+        if target.startswith(("http://", "https://")):
+            return target, True
+        raise ModelOnexError(
+            f"{intent.intent_type}: target {target!r} is neither a named connection nor a URL; add "
+            f"[connections.{target}] with a url to the settings",
+            EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
+        )
+
+
+def _path(intent: ModelIntent, base: str, path: JsonValue) -> str:
+    if path is None:
+        return ""
+    parts = path.split("/") if isinstance(path, str) else []
+    if not isinstance(path, str) or "?" in base or "#" in base or {".", ".."} & set(parts):
+        raise ModelOnexError(
+            f"{intent.intent_type} to {intent.target!r}: path is a text below a URL without a query, and has no "
+            f"segments '.' or '..'; found {path!r}",
+            _INVALID,
+        )
+    joint = "" if base.endswith("/") else "/"
+    return joint + quote(path.removeprefix("/"), safe=_PATH_SAFE)
+
+
+def _host_as_data(
+    subcontract: ModelEffectSubcontract, data: dict[str, object], intent: ModelIntent
+) -> tuple[ModelEffectSubcontract, dict[str, object]]:
+    """The same request, with a host that the guard judges like any other that a contract was given."""
+    fields = subcontract.model_dump()
+    config = fields["operations"][0]["io_config"]
+    url = config["url_template"]
+    parts = urlsplit(url)
+    if "@" in parts.netloc or "$" in parts.netloc:
+        raise ModelOnexError(f"{intent.intent_type}: a target URL holds no user, password or '$'", _INVALID)
+    scheme, _, rest = url.partition("://")
+    config["url_template"] = f"{scheme}://${{input.host}}{rest[len(parts.netloc) :]}"
+    config["allowed_hosts"] = [parts.netloc]
+    return ModelEffectSubcontract.model_validate(fields), {**data, "host": parts.netloc}
+
+
+class FileRoute(EngineRoute):
+    """`{operation write/delete/move/copy/read, path?, content?, destination?}`; target: the path, under the roots."""
+
+    def is_idempotent(self, intent: ModelIntent, route: ModelIntentRoute) -> bool:
+        del route
+        operation = intent.payload.get("operation") if isinstance(intent.payload, dict) else None
+        return IDEMPOTENCY_DEFAULTS["filesystem"].get(str(operation), False)
+
+    async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
+        del route
+        payload = payload_of(intent, "operation", "path", "content", "destination")
+        operation = choice_of(intent, payload, "operation", tuple(IDEMPOTENCY_DEFAULTS["filesystem"]))
+        parameters: dict[str, object] = {key: payload[key] for key in ("content", "destination") if key in payload}
+        parameters["path"] = payload.get("path") or intent.target
+        return await self._run(*self._request(intent, operation, parameters), intent)
+
+
+class ContractRoute(EngineRoute):
+    """An effect contract of the routing table.
+
+    Its input has `payload`, `target`, `intent_id`, `intent_type`, `idempotency_key`. Idempotent only when the route
+    says so.
+    """
+
+    def __init__(self, container: ModelONEXContainer) -> None:
+        super().__init__(container)
+        self._nodes: dict[str, NodeEffect] = {}
+
+    def is_idempotent(self, intent: ModelIntent, route: ModelIntentRoute) -> bool:
+        del intent, route
+        return False
+
+    async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
+        file = route.contract or ""
+        node = self._nodes.get(file)
+        if node is None:
+            node = self._nodes[file] = NodeEffect.from_contract(self._container, Path(file))
+        data: dict[str, object] = {
+            "payload": intent.payload,
+            "target": intent.target,
+            "intent_id": str(intent.intent_id),
+            "intent_type": str(intent.intent_type),
+            "idempotency_key": intent.idempotency_key,
+        }
+        output = await node.process(_input(intent, data))
+        if output.failed_operation is not None:  # a continuing mode does not raise
+            failed = next(done for done in output.operations if done.operation_name == output.failed_operation)
+            raise ModelOnexError(
+                f"contract {output.subcontract_name!r}, operation {failed.operation_name!r}: {failed.error_message}",
+                failed.error_code,
+            )
+        return _done(output)
+
+
+class PublishRoute(EngineRoute):
+    """The payload as an event of type `target` on the container's bus; with `via: kafka` as a message to that topic.
+
+    The event's id is that of the intent's key, so that a bus, and consumers who look, take it once.
+    """
+
+    retries_itself = False
+
+    def is_idempotent(self, intent: ModelIntent, route: ModelIntentRoute) -> bool:
+        del intent
+        return route.via is None
+
+    async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
+        if route.via == "kafka":
+            headers: dict[str, object] = {"onex-event-id": str(event_id(intent))}
+            parameters: dict[str, object] = {"topic": intent.target, "payload": intent.payload, "headers": headers}
+            once = intent.model_copy(update={"retry_policy": ModelEffectRetryPolicy(enabled=False)})
+            return await self._run(*self._request(once, "produce", parameters, route.connection), intent)
+        bus = self._container.get_service("ProtocolEventBus")
+        if not isinstance(bus, ProtocolEventBus):
+            raise ModelOnexError("message_publish needs a ProtocolEventBus", EnumCoreErrorCode.CONFIGURATION_ERROR)
+        event = ModelEventEnvelope[JsonValue](
+            event_type=intent.target,
+            payload=intent.payload,
+            envelope_id=event_id(intent),
+            correlation_id=intent.correlation_id,
+            source="/onex/intents",
+        )
+        await bus.publish(event)
+        return IntentDone({"envelope_id": str(event.envelope_id)})
+
+
+def _input(intent: ModelIntent, data: dict[str, object]) -> ModelEffectInput:
+    return ModelEffectInput(operation_data=data, operation_id=event_id(intent), correlation_id=intent.correlation_id)
+
+
+def _done(output: ModelEffectOutput) -> IntentDone:
+    """Extracted fields, and the status of the last operation that had one."""
+    result: dict[str, JsonValue] = {}
+    for done in output.operations:
+        if done.extracted_fields:
+            result[done.operation_name] = dict(done.extracted_fields)
+        if done.status_code is not None:
+            result["status_code"] = done.status_code
+    return IntentDone(result, output.total_retry_count + 1)
+
+
+def _refused(intent: ModelIntent, error: ValidationError) -> ModelOnexError:
+    first = error.errors(include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return ModelOnexError(f"{intent.intent_type} to {intent.target!r}: {where}: {first['msg']}", _INVALID)

@@ -1,0 +1,205 @@
+"""A ledger of intents in a named database connection, of which SQLite and PostgreSQL are held to the contract.
+
+It speaks through `DbAdapter`, so that its statements join the ambient transaction of their connection: that is how an
+entry and a write commit together.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final, cast
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_intent import EnumLedgerState
+from omnibase_core.errors.effect_fault import EffectFault
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
+from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome
+from omnibase_spi.db.adapter import DbAdapter
+from omnibase_spi.ledger_memory import RUNNING, refuse_state
+from omnibase_spi.ledger_owner import is_alive, this_owner
+
+_NO_CORRELATION: Final = UUID(int=0)
+_STATEMENT_MS: Final = 30_000
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
+_COLUMNS: Final = "idem_key, intent, owner, state, outcome, changed_at"
+
+Row = dict[str, JsonValue]
+
+
+class SqlTable:
+    """A table of ONEX's own on a connection, made when it is first used."""
+
+    def __init__(self, adapter: DbAdapter, connection_name: str, table: str, columns: str) -> None:
+        if not _NAME.fullmatch(table):
+            raise ModelOnexError(
+                f"table name {table!r}: letters, digits and _, at most 41, please", EnumCoreErrorCode.VALIDATION_ERROR
+            )
+        self.adapter = adapter
+        self.connection_name = connection_name
+        self._table = table
+        self._columns = columns
+        self._made = False
+
+    async def run(self, query: str, *params: JsonValue) -> list[Row]:
+        return cast("list[Row]", (await self._document(query, *params))["rows"])  # the adapter's document
+
+    async def changed(self, query: str, *params: JsonValue) -> int:
+        return cast("int", (await self._document(query, *params))["rowCount"])  # the adapter's document
+
+    async def _document(self, query: str, *params: JsonValue) -> Row:
+        await self.prepare()
+        return await self._send(query, *params)
+
+    def insert_once(self, columns: str, key: str) -> str:
+        """An INSERT that changes nothing where the key is there already."""
+        values = ", ".join(f"${number}" for number in range(1, columns.count(",") + 2))
+        if self.adapter.driver_name(self.connection_name) == "mysql":
+            return f"INSERT IGNORE INTO {{t}} ({columns}) VALUES ({values})"  # noqa: S608  # constants
+        return f"INSERT INTO {{t}} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO NOTHING"  # noqa: S608  # constants
+
+    async def prepare(self) -> None:
+        """Make the table. Two processes may do so at the same moment: whoever loses finds it there."""
+        if self._made:
+            return
+        try:
+            await self._send(f"CREATE TABLE IF NOT EXISTS {{t}} ({self._columns})")
+        except EffectFault:
+            await self._send("SELECT 1 FROM {t} WHERE 1 = 0")
+        self._made = True
+
+    async def _send(self, query: str, *params: JsonValue) -> Row:
+        context = ModelResolvedDbContext(
+            connection_name=self.connection_name,
+            operation="select" if query.startswith("SELECT") else "raw",
+            query=query.replace("{t}", self._table),
+            params=list(params),
+            timeout_ms=_STATEMENT_MS,
+        )
+        return await self.adapter.execute(context, _NO_CORRELATION)
+
+
+class SqlIntentLedger:
+    """`ProtocolIntentLedger` in the table `onex_intent_ledger` of a named connection."""
+
+    def __init__(
+        self, adapter: DbAdapter, connection_name: str = "default", *, table: str = "onex_intent_ledger"
+    ) -> None:
+        self._table = SqlTable(
+            adapter,
+            connection_name,
+            table,
+            "idem_key VARCHAR(500) PRIMARY KEY, intent TEXT NOT NULL, owner VARCHAR(300) NOT NULL, "
+            "state VARCHAR(20) NOT NULL, outcome TEXT NOT NULL, changed_at DOUBLE PRECISION NOT NULL",
+        )
+        self._connection_name = connection_name
+        self._owner = this_owner()
+
+    async def begin(self, key: str, intent: ModelIntent) -> LedgerEntry | None:
+        mine = await self._table.changed(
+            self._table.insert_once(_COLUMNS, "idem_key"),
+            key,
+            intent.model_dump_json(),
+            self._owner,
+            EnumLedgerState.RUNNING.value,
+            _outcome_text(RUNNING),
+            _now(),
+        )
+        if mine:
+            return None
+        standing = await self.entry(key)
+        if standing is None:  # reopened at this moment
+            return await self.begin(key, intent)
+        return standing
+
+    async def take_over(self, entry: LedgerEntry) -> bool:
+        return bool(
+            await self._table.changed(
+                "UPDATE {t} SET owner = $1, state = $2, outcome = $3, changed_at = $4 "
+                "WHERE idem_key = $5 AND owner = $6 AND changed_at = $7 AND state IN ('running', 'unknown')",
+                self._owner,
+                EnumLedgerState.RUNNING.value,
+                _outcome_text(RUNNING),
+                _now(),
+                entry.key,
+                entry.owner,
+                entry.changed_at.timestamp(),
+            )
+            if entry.outcome.state is EnumLedgerState.UNKNOWN
+            else 0
+        )
+
+    async def finish(self, key: str, outcome: LedgerOutcome) -> None:
+        await self._table.changed(
+            "UPDATE {t} SET state = $1, outcome = $2, changed_at = $3 WHERE idem_key = $4 AND owner = $5",
+            outcome.state.value,
+            _outcome_text(outcome),
+            _now(),
+            key,
+            self._owner,
+        )
+
+    async def entry(self, key: str) -> LedgerEntry | None:
+        rows = await self._table.run(f"SELECT {_COLUMNS} FROM {{t}} WHERE idem_key = $1", key)  # noqa: S608  # constants
+        return _entry(rows[0]) if rows else None
+
+    async def entries(self, state: EnumLedgerState | None = None, limit: int = 1000) -> Sequence[LedgerEntry]:
+        asked = {EnumLedgerState.UNKNOWN: ("unknown", "running")}.get(state, (str(state), str(state))) if state else ()
+        condition = "WHERE state IN ($1, $2)" if asked else ""
+        query = f"SELECT {_COLUMNS} FROM {{t}} {condition} ORDER BY changed_at, idem_key"  # noqa: S608  # constants
+        rows = await self._table.run(query, *asked)
+        found = [_entry(row) for row in rows]
+        return [entry for entry in found if state in {None, entry.outcome.state}][:limit]
+
+    async def settle(self, key: str, outcome: LedgerOutcome) -> None:
+        standing = await self.entry(key)
+        refuse_state(key, standing, EnumLedgerState.UNKNOWN)
+        await self._table.changed(
+            "UPDATE {t} SET state = $1, outcome = $2, changed_at = $3 WHERE idem_key = $4 AND state <> 'completed'",
+            outcome.state.value,
+            _outcome_text(outcome),
+            _now(),
+            key,
+        )
+
+    async def reopen(self, key: str) -> None:
+        refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        await self._table.changed("DELETE FROM {t} WHERE idem_key = $1 AND state <> 'completed'", key)
+
+    def transaction(self, connection_name: str) -> AbstractAsyncContextManager[object] | None:
+        return self._transaction() if connection_name == self._connection_name else None
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[object]:
+        await self._table.prepare()
+        async with self._table.adapter.transaction(self._connection_name) as opened:
+            yield opened
+
+
+def _now() -> float:
+    return datetime.now(UTC).timestamp()
+
+
+def _outcome_text(outcome: LedgerOutcome) -> str:
+    return json.dumps({"result": outcome.result, "error": outcome.error, "attempts": outcome.attempts})
+
+
+def _entry(row: Row) -> LedgerEntry:
+    outcome = json.loads(str(row["outcome"]))
+    state = EnumLedgerState(str(row["state"]))
+    owner, changed_at = str(row["owner"]), float(str(row["changed_at"]))
+    if state is EnumLedgerState.RUNNING and not is_alive(owner, changed_at):
+        state = EnumLedgerState.UNKNOWN
+    return LedgerEntry(
+        str(row["idem_key"]),
+        ModelIntent.model_validate_json(str(row["intent"])),
+        owner,
+        datetime.fromtimestamp(changed_at, UTC),
+        LedgerOutcome(state, outcome["result"], outcome["error"], outcome["attempts"]),
+    )
