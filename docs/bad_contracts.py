@@ -36,6 +36,21 @@ _SELECT = "operation: select\nconnection_name: main\nquery_template: SELECT a FR
 _TRANSACTION = "transaction: {enabled: true}\n"
 _HASH = "metadata:\n  contract_hash: " + "'" + "0" * 64 + "'\n"
 
+
+def _pipeline(step: str, rest: str = "") -> str:
+    head = "compute_subcontract:\n  operation_name: example\n"
+    return head + indent(rest, "  ") + "  pipeline:\n" + indent(step, "    ")
+
+
+def _transformation(kind: str, settings: str = "", name: str = "clean") -> str:
+    config = f"  transformation_config: {{config_type: {kind}{settings}}}\n"
+    return f"- step_name: {name}\n  step_type: transformation\n  transformation_type: {kind}\n{config}"
+
+
+_CHECK = "- step_name: check\n  step_type: validation\n  validation_config: {schema_ref: order}\n"
+_PICK = "- step_name: pick\n  step_type: mapping\n  mapping_config:\n    field_mappings: {total: $.steps.sum}\n"
+
+
 BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
     "The text": {
         "E-EMPTY": "# nothing but a comment\n",
@@ -148,6 +163,20 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
         "E-CONTENT-FORBIDDEN": _contract(_operation("filesystem", _READ + "content_template: hello\n")),
         "E-DESTINATION-REQUIRED": _contract(_operation("filesystem", "operation: move\nfile_path_template: a.txt\n")),
         "E-DESTINATION-FORBIDDEN": _contract(_operation("filesystem", _READ + "destination_path_template: b.txt\n")),
+    },
+    "Compute pipelines": {
+        "E-STEP-NAME": _pipeline(_transformation("trim") + _transformation("trim")),
+        "E-STEP-CONFIG": _pipeline(_transformation("trim").replace("type: trim\n", "type: split\n")),
+        "E-UNKNOWN-STEP": _pipeline(_PICK),
+        "E-UNKNOWN-SCHEMA": _pipeline(_CHECK, "schemas: {orders: {type: array}}\n"),
+        "E-SCHEMA-TWICE": _pipeline(
+            _transformation("trim"), "input_schema: {type: string}\ninput_schema_ref: text.json\n"
+        ),
+        "E-SCHEMA-FILE": _pipeline(_transformation("trim"), "input_schema: ../text.json\n"),
+        "E-PATH": _pipeline(_transformation("json_path", ", path: order.total")),
+        "E-REGEX": _pipeline(_transformation("regex", ", pattern: '(a'")),
+        "E-CEL": _pipeline(_transformation("filter", ", expression: items.total > 0")),
+        "E-PURE": _pipeline(_transformation("template", ", template: '${env.HOME}'")),
     },
 }
 """Subject -> code -> a contract that has that finding."""

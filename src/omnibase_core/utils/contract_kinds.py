@@ -6,6 +6,7 @@ A kind that is built is one row of `_ROWS`; its modules are imported when the fi
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Final, cast
 
 from omnibase_core.models.contracts.contract_model import ContractFile, ContractModel
@@ -63,8 +64,29 @@ def _effect() -> ContractKind:
     return ContractKind(key, ModelContractFile, compiled, judge_parts)
 
 
+def _compute() -> ContractKind:
+    from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
+        ModelComputeContractFile,
+        ModelComputeSubcontract,
+    )
+    from omnibase_core.utils.compute_plan import ComputePlan, compile_compute
+
+    key = "compute_subcontract"
+
+    def compiled(contract: ContractModel, findings: Findings) -> ComputePlan:
+        folder = None if findings.file.startswith("<") else Path(findings.file).parent
+        compute = cast("ModelComputeSubcontract", contract)  # the model of this key
+        return compile_compute(compute, folder, findings.reporter((key,)))
+
+    def judge_parts(contract: ContractModel, findings: Findings) -> None:
+        compiled(contract, findings)
+
+    return ContractKind(key, ModelComputeContractFile, compiled, judge_parts)
+
+
 _ROWS: Final[dict[str, Callable[[], ContractKind]]] = {
     "effect_subcontract": _effect,
+    "compute_subcontract": _compute,
 }
 BUILT_KINDS: Final = tuple(_ROWS)
 

@@ -27,7 +27,9 @@ from omnibase_core.utils.contract_shapes import PartJudge, fields_of
 from omnibase_core.utils.yaml_document import MAX_BYTES, YamlDocument, read_documents
 
 if TYPE_CHECKING:
+    from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
+    from omnibase_core.utils.compute_plan import ComputePlan
     from omnibase_core.utils.effect_plan import EffectPlan
 
 _log = logging.getLogger("onex.contract")
@@ -66,6 +68,14 @@ class LoadedContract:
     @property
     def effect_plan(self) -> "EffectPlan | None":
         return cast("EffectPlan", self.plan) if self.kind == "effect" else None  # of this kind
+
+    @property
+    def compute_subcontract(self) -> "ModelComputeSubcontract | None":
+        return cast("ModelComputeSubcontract", self.subcontract) if self.kind == "compute" else None  # of this kind
+
+    @property
+    def compute_plan(self) -> "ComputePlan | None":
+        return cast("ComputePlan", self.plan) if self.kind == "compute" else None  # of this kind
 
 
 @dataclass(frozen=True, slots=True)

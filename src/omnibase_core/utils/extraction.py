@@ -55,6 +55,11 @@ def compile_path(path: str, engine: EnumExtractionEngine | str = EnumExtractionE
     return _compile_rfc9535(path) if steps is None else _walk(steps)
 
 
+def names_one_place(path: str) -> bool:
+    """Whether a JSONPath is made of names and indexes only, so that it has one match at most."""
+    return _simple_steps(path) is not None
+
+
 def _dot_steps(path: str) -> list[str]:
     if not path.startswith("$."):
         message = f"dotpath {path!r} must start with '$.'"

@@ -9,7 +9,7 @@ from pydantic_core import to_jsonable_python
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.models.contracts.contract_model import Breach
+from omnibase_core.models.contracts.contract_model import Breach, KeyPath
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectInputSchema
 from omnibase_core.utils.templates import is_index, key_names
 
@@ -25,7 +25,8 @@ def compile_input_check(
 ) -> InputCheck:
     """A function that raises VALIDATION_ERROR, naming every field that is missing or wrong."""
     if schema.json_schema is not None:
-        return _by_json_schema(schema.json_schema, contract_name, report)
+        what = f"input of contract {contract_name!r}"
+        return compile_schema_check(schema.json_schema, what, ("input_schema", "json_schema"), report)
     required = tuple((name, tuple(name.split("."))) for name in schema.required_fields)
 
     def check(data: Mapping[str, object]) -> None:
@@ -54,9 +55,13 @@ def _has(data: object, path: tuple[str, ...]) -> bool:
     return data is not None
 
 
-def _by_json_schema(
-    schema: Mapping[str, JsonValue], contract_name: str, report: Callable[[Breach], None]
-) -> InputCheck:
+def compile_schema_check(
+    schema: Mapping[str, JsonValue], what: str, path: KeyPath, report: Callable[[Breach], None]
+) -> Callable[[object], None]:
+    """A function that raises VALIDATION_ERROR for a document that does not fit; `what` says whose document it is.
+
+    path: where the schema stands in the contract.
+    """
     import jsonschema_rs  # only for contracts that have a schema
 
     try:
@@ -66,14 +71,14 @@ def _by_json_schema(
         report(
             Breach(
                 "E-INPUT-SCHEMA",
-                f"json_schema is no JSON Schema 2020-12: {detail}",
-                ("input_schema", "json_schema"),
+                f"{path[-1]} is no JSON Schema 2020-12: {detail}",
+                path,
                 fix="references stay inside the schema: '#/$defs/...'",
             )
         )
         return lambda _data: None
 
-    def check(data: Mapping[str, object]) -> None:
+    def check(data: object) -> None:
         try:
             document = cast("JsonValue", to_jsonable_python(data, by_alias=True, fallback=str))  # JSON, typed as Any
             if validator.is_valid(document):
@@ -81,12 +86,12 @@ def _by_json_schema(
             problems = [_described(error) for error in validator.iter_errors(document)]
         except (ValueError, RecursionError):  # its text may show the value
             raise ModelOnexError(
-                f"input of contract {contract_name!r}: has no JSON form (circular, too deep, or no Unicode text)",
+                f"{what}: has no JSON form (circular, too deep, or no Unicode text)",
                 EnumCoreErrorCode.VALIDATION_ERROR,
             ) from None
         more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ModelOnexError(
-            f"input of contract {contract_name!r} does not fit its schema: {'; '.join(problems[:_SHOWN])}{more}",
+            f"{what} does not fit its schema: {'; '.join(problems[:_SHOWN])}{more}",
             EnumCoreErrorCode.VALIDATION_ERROR,
             {"problems": problems},
         )

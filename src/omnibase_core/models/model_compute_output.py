@@ -1,0 +1,85 @@
+"""What a compute node was given back: per step, per pipeline, in all."""
+
+from uuid import UUID, uuid4
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializeAsAny, field_serializer
+from pydantic_core import to_jsonable_python
+
+from omnibase_core.enums.enum_compute import EnumTransformationType
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.models.primitives.strict_types import FrozenModel
+
+
+class _Computed(FrozenModel):
+    """Frozen, and with an output that is neither validated nor copied."""
+
+    output: SerializeAsAny[object] = None
+
+    @field_serializer("output")
+    def _output_as_json(self, value: object) -> object:
+        return to_jsonable_python(value, fallback=str, serialize_unknown=True)
+
+
+class ModelComputeStepResult(_Computed):
+    """What became of one step.
+
+    output: what it gave, the very object that the next step received; None after a failure. error_type: an error code.
+    A validation step that goes on is a success whose error_type and error_message say what was wrong.
+    """
+
+    success: bool
+    duration_ms: float
+    transformation_type: EnumTransformationType | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+class ModelComputePipelineResult(_Computed):
+    """What became of one call of a pipeline.
+
+    output: of the last step; None after a failure. steps_executed: steps that began, those of branches included.
+    step_results: by step name, in the order in which they ended. error_step: where it failed; None also for a breach
+    of the contract's input_schema or output_schema.
+    """
+
+    success: bool
+    processing_time_ms: float
+    steps_executed: int = 0
+    step_results: dict[str, ModelComputeStepResult] = {}
+    error_type: str | None = None
+    error_message: str | None = None
+    error_step: str | None = None
+
+
+class ModelComputeOutput(BaseModel):
+    """What one call of a compute node gave.
+
+    result: neither validated nor copied; what JSON cannot hold is serialised by `str`. processed_data: the same under
+    its other name, in reading and building. cache_hit: the result was taken from the node's cache. pipeline: step by
+    step, for a node with a contract.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    result: SerializeAsAny[object] = Field(None, validation_alias=AliasChoices("result", "processed_data"))
+    operation_id: UUID = Field(default_factory=uuid4)
+    correlation_id: UUID = Field(default_factory=uuid4)
+    processing_time_ms: float = 0.0
+    cache_hit: bool = False
+    parallel_execution_used: bool = False
+    performance_metrics: dict[str, float | int | str] = {}
+    pipeline: ModelComputePipelineResult | None = None
+
+    @field_serializer("result")
+    def _result_as_json(self, value: object) -> object:
+        return to_jsonable_python(value, fallback=str, serialize_unknown=True)
+
+    @property
+    def processed_data(self) -> object:
+        return self.result
+
+
+class ComputeFailedError(ModelOnexError):
+    """A pipeline that failed. `pipeline_result` is what had been computed by then, also as a dict in `context`."""
+
+    pipeline_result: ModelComputePipelineResult | None = None

@@ -1,0 +1,164 @@
+"""Runs a compiled pipeline: one value goes from step to step, and every step leaves its result (section 3.1)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_compute import EnumComputeStepType, EnumTransformationType
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.models.model_compute_output import (
+    ComputeFailedError,
+    ModelComputePipelineResult,
+    ModelComputeStepResult,
+)
+from omnibase_core.models.primitives.trusted import trusted
+from omnibase_core.utils.compute_run import ComputeRun, now
+
+if TYPE_CHECKING:
+    from omnibase_core.utils.compute_plan import ComputePlan
+
+_STEP_FIELDS = frozenset(ModelComputeStepResult.model_fields)
+_PIPELINE_FIELDS = frozenset(ModelComputePipelineResult.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """One step, compiled. limit_seconds: its own limit; None is that of what it is part of."""
+
+    name: str
+    step_type: EnumComputeStepType
+    transformation_type: EnumTransformationType | None
+    limit_seconds: float | None
+    run: Callable[[JsonValue, ComputeRun], JsonValue]
+
+
+class StepStoppedError(Exception):
+    """A step failed, its result is recorded, and so nothing behind it runs. `error` says why."""
+
+    def __init__(self, error: ModelOnexError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def run_steps(steps: Sequence[StepPlan], value: JsonValue, run: ComputeRun) -> JsonValue:
+    """Run steps in order, each on the output of the one before. Raises StepStoppedError at the first that fails."""
+    results, outputs = run.results, run.outputs
+    outer = run.deadline
+    began = now()
+    for step in steps:
+        limit = step.limit_seconds
+        if limit is not None:
+            run.deadline = min(outer, began + limit)
+        run.begun += 1
+        try:
+            value = step.run(value, run)
+            ended = now()
+            if ended > run.deadline:
+                raise TimeoutError  # the same as from inside the step
+        except StepStoppedError as stopped:
+            _record_failure(step, stopped.error, began, run)
+            raise
+        except Exception as error:  # the boundary of a step: whatever goes wrong is its failure
+            failure = _as_onex(step, error, began, run)
+            run.failed_step = step.name
+            _record_failure(step, failure, began, run)
+            raise StepStoppedError(failure) from error
+        values: dict[str, object] = {
+            "output": value,
+            "success": True,
+            "duration_ms": (ended - began) * 1e3,
+            "transformation_type": step.transformation_type,
+            "error_type": None,
+            "error_message": None,
+        }
+        if run.passed_over is not None:
+            values["error_type"], values["error_message"] = run.passed_over.error_code.value, run.passed_over.message
+            run.passed_over = None
+        results[step.name] = trusted(ModelComputeStepResult, values, set(_STEP_FIELDS))
+        outputs[step.name] = value
+        run.deadline = outer
+        began = ended
+    return value
+
+
+def _record_failure(step: StepPlan, error: ModelOnexError, began: float, run: ComputeRun) -> None:
+    run.results[step.name] = ModelComputeStepResult(
+        success=False,
+        duration_ms=(now() - began) * 1e3,
+        transformation_type=step.transformation_type,
+        error_type=error.error_code.value,
+        error_message=error.message,
+    )
+
+
+def _as_onex(step: StepPlan, error: Exception, began: float, run: ComputeRun) -> ModelOnexError:
+    """The failure of a step, with its name."""
+    where = f"step {step.name!r} ({step.transformation_type or step.step_type})"
+    context: dict[str, object] = {"step": step.name}
+    if isinstance(error, ModelOnexError):
+        return ModelOnexError(f"{where}: {error.message}", error.error_code, {**error.context, **context})
+    if isinstance(error, TimeoutError):
+        limit = f"its limit is {(run.deadline - began) * 1e3:.0f} ms" if run.deadline < inf else str(error)
+        return ModelOnexError(f"{where}: stopped, {limit or 'out of time'}", EnumCoreErrorCode.TIMEOUT, context)
+    if isinstance(error, RecursionError):
+        return ModelOnexError(f"{where}: the value is nested too deeply", EnumCoreErrorCode.VALIDATION_ERROR, context)
+    if isinstance(error, MemoryError):
+        return ModelOnexError(f"{where}: out of memory", EnumCoreErrorCode.RESOURCE_UNAVAILABLE, context)
+    kind = type(error).__name__
+    return ModelOnexError(f"{where}: unexpected {kind}; please report it", EnumCoreErrorCode.INTERNAL_ERROR, context)
+
+
+def execute_pipeline(plan: "ComputePlan", data: JsonValue) -> ModelComputePipelineResult:
+    """Run a pipeline once. A failure is a result that says so; `data` is never changed, and outputs may be parts of it.
+
+    Limits of time hold where a step looks at the clock: between steps, between items of a list, and inside of regular
+    expressions and paths.
+    """
+    return _execute(plan, data)[0]
+
+
+def compute_or_raise(plan: "ComputePlan", data: JsonValue) -> ModelComputePipelineResult:
+    """As `execute_pipeline`, but a failure is a ComputeFailedError that holds the result."""
+    result, error = _execute(plan, data)
+    if error is None:
+        return result
+    name = plan.subcontract.operation_name
+    failed = ComputeFailedError(
+        f"compute {name!r}: {error.message}",
+        error.error_code,
+        {**error.context, "operation": name, "pipeline_result": result.model_dump(mode="json")},
+    )
+    failed.pipeline_result = result
+    raise failed from error
+
+
+def _execute(plan: "ComputePlan", data: JsonValue) -> tuple[ModelComputePipelineResult, ModelOnexError | None]:
+    began = now()
+    run = ComputeRun(data, inf if plan.limit_seconds is None else began + plan.limit_seconds)
+    output: JsonValue = None
+    error: ModelOnexError | None = None
+    try:
+        if plan.check_input is not None:
+            plan.check_input(data)
+        output = run_steps(plan.steps, data, run)
+        if plan.check_output is not None:
+            plan.check_output(output)
+    except StepStoppedError as stopped:
+        error, output = stopped.error, None
+    except ModelOnexError as refused:
+        error, output = refused, None
+    values: dict[str, object] = {
+        "output": output,
+        "success": error is None,
+        "processing_time_ms": (now() - began) * 1e3,
+        "steps_executed": run.begun,
+        "step_results": run.results,
+        "error_type": None if error is None else error.error_code.value,
+        "error_message": None if error is None else error.message,
+        "error_step": run.failed_step,
+    }
+    return trusted(ModelComputePipelineResult, values, set(_PIPELINE_FIELDS)), error

@@ -1,0 +1,63 @@
+"""Regular expressions that end: a search that takes too long is a TimeoutError.
+
+The engine is the package `regex`, which comes with the JSONPath library. It backtracks, as that of the standard library
+does, but looks at the clock while it searches.
+"""
+
+from collections.abc import Callable
+from typing import Final, Protocol, cast
+
+
+class PatternError(Exception):
+    """A pattern that cannot be compiled. `offset` counts characters from its start."""
+
+    def __init__(self, message: str, offset: int = 0) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class TimedPattern(Protocol):
+    """A compiled pattern, as far as it is used here."""
+
+    groups: int
+    groupindex: dict[str, int]
+
+    def sub(self, repl: str, string: str, *, timeout: float) -> str: ...
+
+    def search(self, string: str, *, timeout: float) -> object | None: ...
+
+    def fullmatch(self, string: str, *, timeout: float) -> object | None: ...
+
+
+FLAGS: Final = ("IGNORECASE", "MULTILINE", "DOTALL", "VERSION1")
+
+
+def compile_timed(pattern: str, *flags: str) -> TimedPattern:
+    """Compile with flags of `FLAGS`. Raises PatternError."""
+    import regex  # type: ignore[import-untyped]  # 15 ms, so only where a contract has a pattern; it brings no types
+
+    bits = 0
+    for flag in flags:
+        bits |= int(getattr(regex, flag))
+    compiled = cast("Callable[[str, int], TimedPattern]", regex.compile)  # untyped
+    try:
+        return compiled(pattern, bits)
+    except regex.error as error:
+        raise PatternError(str(error.msg), error.pos or 0) from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise PatternError(str(error)) from None
+
+
+def check_replacement(pattern: TimedPattern, replacement: str) -> None:
+    """Raises PatternError for groups that the pattern does not have, and for escapes that there are not.
+
+    The replacement is tried on a pattern with the same groups that matches the empty text.
+    """
+    import regex
+
+    names = {index: name for name, index in pattern.groupindex.items()}
+    groups = (f"(?P<{names[index]}>)" if index in names else "()" for index in range(1, pattern.groups + 1))
+    try:
+        regex.compile("".join(groups)).sub(replacement, "")
+    except (regex.error, LookupError, ValueError) as error:
+        raise PatternError(str(error)) from None
