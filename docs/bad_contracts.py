@@ -51,6 +51,20 @@ _CHECK = "- step_name: check\n  step_type: validation\n  validation_config: {sch
 _PICK = "- step_name: pick\n  step_type: mapping\n  mapping_config:\n    field_mappings: {total: $.steps.sum}\n"
 
 
+
+def _machine(states: str, transitions: str) -> str:
+    """A machine that begins in `open`; each line of states and transitions is an entry."""
+    head = "reducer_subcontract:\n  state_machine:\n    state_machine_name: example\n    initial_state: open\n"
+    return head + f"    states:\n{_entries(states)}    transitions:\n{_entries(transitions)}"
+
+
+def _entries(lines: str) -> str:
+    return "".join(f"      - {{{line}}}\n" for line in lines.splitlines())
+
+
+_STATES = "state_name: open\nstate_name: closed, is_terminal: true\n"
+_CLOSE = "transition_name: close, from_state: open, to_state: closed, trigger: CLOSE\n"
+
 BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
     "The text": {
         "E-EMPTY": "# nothing but a comment\n",
@@ -177,6 +191,23 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
         "E-REGEX": _pipeline(_transformation("regex", ", pattern: '(a'")),
         "E-CEL": _pipeline(_transformation("filter", ", expression: items.total > 0")),
         "E-PURE": _pipeline(_transformation("template", ", template: '${env.HOME}'")),
+    },
+    "State machines": {
+        "E-CEL": _machine(_STATES, _CLOSE.replace("\n", ', guard: "stat.total > 0"\n')),
+        "E-STATE-DUPLICATE": _machine(_STATES + "state_name: open\n", _CLOSE),
+        "E-STATE-WILDCARD": _machine(_STATES, _CLOSE.replace("open", "[open, '*']")),
+        "E-STATE-UNREACHABLE": _machine(_STATES + "state_name: lost, is_terminal: true\n", _CLOSE),
+        "E-UNKNOWN-STATE": _machine(
+            _STATES, _CLOSE + "transition_name: shut, from_state: opened, to_state: closed, trigger: SHUT\n"
+        ),
+        "E-TERMINAL-LEFT": _machine(
+            _STATES, _CLOSE + "transition_name: reopen, from_state: closed, to_state: open, trigger: OPEN\n"
+        ),
+        "E-TRANSITION-DUPLICATE": _machine(_STATES, _CLOSE + _CLOSE.replace("CLOSE", "SHUT")),
+        "W-DEAD-END": _machine("state_name: open\nstate_name: closed\n", _CLOSE),
+        "W-AMBIGUOUS": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut,")),
+        "W-NEVER-TAKEN": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut, priority: -1,")),
+        "W-SHADOWED": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut,").replace("open", "'*'")),
     },
 }
 """Subject -> code -> a contract that has that finding."""

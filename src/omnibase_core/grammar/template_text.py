@@ -65,8 +65,8 @@ _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?=\})')
 
 
 @lru_cache(maxsize=4096)
-def parse_template(text: str) -> Template:
-    """Split a text into constants and holes; `$${` becomes a constant `${`.
+def parse_template(text: str, sources: tuple[str, ...] = SOURCES) -> Template:
+    """Split a text into constants and holes; `$${` becomes a constant `${`. `sources` may stand behind `${`.
 
     Raises TemplateError with every unclosed or empty placeholder, unknown source and malformed path.
     """
@@ -84,7 +84,7 @@ def parse_template(text: str) -> Template:
             constant += "${"
         else:
             try:
-                hole, position = _read_hole(text, opening)
+                hole, position = _read_hole(text, opening, sources)
             except TemplateError as error:
                 problems += error.problems
             else:
@@ -106,21 +106,21 @@ def holes(template: Template) -> tuple[Hole, ...]:
     return tuple(part for part in template if not isinstance(part, str))
 
 
-def _read_hole(text: str, opening: re.Match[str]) -> tuple[Hole, int]:
+def _read_hole(text: str, opening: re.Match[str], sources: tuple[str, ...]) -> tuple[Hole, int]:
     start, end = opening.span()
     source, raw_path, closing = opening.groups()
     if source is None:
         raise _explain(text, start)
-    if source not in SOURCES:
+    if source not in sources:
         raise TemplateError(
             TemplateProblem(
                 f"unknown source {source!r} in {_excerpt(text, start)}",
                 start,
-                f"use one of {', '.join(SOURCES)}; a literal '${{' is written '$${{'",
+                f"use one of {', '.join(sources)}; a literal '${{' is written '$${{'",
             )
         )
     path = tuple(_SEGMENT.findall(raw_path))
-    needed = {"index": 0, "item": 0, "output": 2}.get(source, 1)
+    needed = {"index": 0, "item": 0, "state": 0, "payload": 0, "output": 2}.get(source, 1)
     if len(path) < needed:
         shown = "${output.<operation>.<field>}" if source == "output" else f"${{{source}.<name>}}"
         raise TemplateError(TemplateProblem(f"empty path in {_excerpt(text, start)}", start, f"write {shown}"))

@@ -151,10 +151,17 @@ class Findings:
         return self._inside(value, offset, line, column)
 
     def _inside(self, value: str, offset: int, line: int, column: int) -> tuple[int, int]:
-        """The place of a placeholder: the n-th of the value is the n-th of the source, whatever the scalar's style."""
+        """The place of a character of a scalar that is written as it is read; or of a placeholder: the n-th of the
+        value is the n-th of the source, whatever the scalar's style.
+        """
         start = self.source.index(line, column)
         opening = value[offset : offset + 3]
-        if not opening.startswith("${") or self.source.text[start : start + 1] == "*":
+        if not opening.startswith("${"):
+            quoted = self.source.text[start : start + 1] in {"'", '"'}
+            begin = start + quoted
+            as_written = self.source.text.startswith(value[:offset], begin)
+            return self.source.place(begin + offset, line) if as_written else (line, column)
+        if self.source.text[start : start + 1] == "*":
             return line, column
         index = start - 1
         for _ in range(value.count("${", 0, offset) + 1):

@@ -84,9 +84,31 @@ def _compute() -> ContractKind:
     return ContractKind(key, ModelComputeContractFile, compiled, judge_parts)
 
 
+def _reducer() -> ContractKind:
+    from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import (
+        ModelReducerContractFile,
+        ModelReducerSubcontract,
+    )
+    from omnibase_core.utils.fsm_plan import FsmPlan, compile_machine, judge_machine
+
+    key = "reducer_subcontract"
+
+    def compiled(contract: ContractModel, findings: Findings) -> FsmPlan:
+        reducer = cast("ModelReducerSubcontract", contract)  # the model of this key
+        return compile_machine(reducer.state_machine, findings.reporter((key, "state_machine")))
+
+    def judge_parts(contract: ContractModel, findings: Findings) -> None:
+        machine = cast("ModelReducerSubcontract", contract).__dict__.get("state_machine")  # the model of this key
+        if machine is not None:
+            judge_machine(machine, findings.reporter((key, "state_machine")))
+
+    return ContractKind(key, ModelReducerContractFile, compiled, judge_parts)
+
+
 _ROWS: Final[dict[str, Callable[[], ContractKind]]] = {
     "effect_subcontract": _effect,
     "compute_subcontract": _compute,
+    "reducer_subcontract": _reducer,
 }
 BUILT_KINDS: Final = tuple(_ROWS)
 

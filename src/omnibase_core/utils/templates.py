@@ -94,6 +94,8 @@ _ROOT_ATTRIBUTE: Final = {
     "meta": "meta",
     "item": "item",
     "index": "index",
+    "state": "state",  # these two in the templates of state machines (`fsm_plan`)
+    "payload": "input",
 }
 
 

@@ -392,7 +392,7 @@ def test_a_template_problem_points_at_its_placeholder(scalar: str, line: int, co
     assert (finding.code, finding.line, finding.column) == ("E-TEMPLATE", line, column)
 
 
-@pytest.mark.parametrize("kind", ["reducer", "orchestrator"])
+@pytest.mark.parametrize("kind", ["orchestrator"])
 def test_kinds_that_are_not_built_are_refused(kind: str) -> None:
     """A kind of the specification that nothing carries out yet is never silently accepted."""
     finding = only(f"{kind}_subcontract: {{}}\n")

@@ -1,5 +1,6 @@
-"""Random identifiers at a fifth of the cost of `uuid.uuid4`, which asks the kernel for each."""
+"""Random and named identifiers at a fifth of the cost of `uuid.uuid4`, which asks the kernel for each, and `uuid5`."""
 
+import hashlib
 import os
 import random
 from collections.abc import Callable
@@ -19,6 +20,8 @@ _write_is_safe: Final = cast("Callable[[UUID, SafeUUID], None]", UUID.__dict__["
 _UNKNOWN: Final = SafeUUID.unknown
 _KEPT_BITS: Final = ~((0xF000 << 64) | (0xC000 << 48))
 _VERSION_4: Final = (4 << 76) | (0x8000 << 48)
+_DIGITS: Final = tuple(b"%d" % digit for digit in range(10))
+_VERSION_5: Final = (5 << 76) | (0x8000 << 48)
 
 
 def new_id() -> UUID:
@@ -27,3 +30,17 @@ def new_id() -> UUID:
     _write_int(value, _bits(128) & _KEPT_BITS | _VERSION_4)
     _write_is_safe(value, _UNKNOWN)
     return value
+
+
+def named_ids(namespace: UUID, prefix: str, count: int) -> list[UUID]:
+    """The UUIDs of version 5 of `<prefix>0`, `<prefix>1`, ... in `namespace`; the prefix is hashed once."""
+    hashed = hashlib.sha1(namespace.bytes + prefix.encode(), usedforsecurity=False)  # the hash of version 5
+    ids: list[UUID] = []
+    for index in range(count):
+        one = hashed.copy()
+        one.update(_DIGITS[index] if index < 10 else b"%d" % index)
+        value = _new(UUID)
+        _write_int(value, int.from_bytes(one.digest()[:16], "big") & _KEPT_BITS | _VERSION_5)
+        _write_is_safe(value, _UNKNOWN)
+        ids.append(value)
+    return ids
