@@ -1,8 +1,51 @@
-"""The public door to the nodes and their input and output models."""
+"""The public door to the nodes and their input and output models. Those of pure nodes are imported when asked for."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
 
 from omnibase_core.mixins.effect_rollback import ModelEffectTransaction
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import EffectFailedError, ModelEffectOutput
 from omnibase_core.nodes.node_effect import NodeEffect
 
-__all__ = ["EffectFailedError", "ModelEffectInput", "ModelEffectOutput", "ModelEffectTransaction", "NodeEffect"]
+if TYPE_CHECKING:
+    from omnibase_core.models.model_compute_input import ModelComputeInput
+    from omnibase_core.models.model_compute_output import ComputeFailedError, ModelComputeOutput
+    from omnibase_core.nodes.node_compute import NodeCompute
+
+__all__ = [
+    "ComputeFailedError",
+    "EffectFailedError",
+    "ModelComputeInput",
+    "ModelComputeOutput",
+    "ModelEffectInput",
+    "ModelEffectOutput",
+    "ModelEffectTransaction",
+    "NodeCompute",
+    "NodeEffect",
+]
+
+_LATER: Final = {
+    "ComputeFailedError": "omnibase_core.models.model_compute_output",
+    "ModelComputeInput": "omnibase_core.models.model_compute_input",
+    "ModelComputeOutput": "omnibase_core.models.model_compute_output",
+    "NodeCompute": "omnibase_core.nodes.node_compute",
+}
+
+
+if not TYPE_CHECKING:  # a type checker knows the names above, and should miss all others
+
+    def __getattr__(name: str) -> object:
+        """Import what most programs do not need (PEP 562)."""
+        module = _LATER.get(name)
+        if module is None:
+            raise AttributeError(
+                f"module {__name__!r} has no attribute {name!r}", name=name, obj=import_module(__name__)
+            )
+        found: object = getattr(import_module(module), name)
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,153 @@
+"""The COMPUTE node."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, Final, Self, cast
+from uuid import UUID, uuid4
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.correlation import current_correlation_id
+from omnibase_core.mixins.mixin_compute_execution import MixinComputeExecution
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.model_compute_input import ModelComputeInput
+from omnibase_core.models.model_compute_output import ModelComputeOutput, ModelComputePipelineResult
+from omnibase_core.utils.contract_findings import did_you_mean
+from omnibase_core.utils.result_cache import ResultCache, content_key
+
+DEFAULT_COMPUTATION: Final = "default"
+"""`computation_type` of inputs that name none; a contract answers to it, and so may a registered function."""
+Computation = Callable[[object], object]
+
+
+class NodeCompute(MixinComputeExecution):
+    """Transforms and validates data: as a contract says, by registered functions, or as a subclass does.
+
+    `NodeCompute.from_contract(container, contract)` runs a contract's pipeline. A subclass that overrides
+    `async def compute(self, input_data)` is code-driven. `register_computation(name, function)` adds a pure function
+    that inputs choose by `computation_type`. Work runs in the calling task and holds its event loop until it ends; only
+    contracts have limits of time.
+
+    cache_ttl_seconds: how long a result is given back to inputs with `cache_enabled`.
+    """
+
+    container: ModelONEXContainer
+    cache_ttl_seconds: float = 300.0
+
+    _is_code_driven: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._is_code_driven = cls.compute is not NodeCompute.compute
+
+    def __init__(self, container: ModelONEXContainer | None = None) -> None:
+        self.container = ModelONEXContainer() if container is None else container
+        self.node_id: UUID = uuid4()
+        self._computations: dict[str, Computation] = {}
+        self._cache: ResultCache | None = None
+        self._cached_contract: object = None
+
+    @classmethod
+    def from_contract(cls, container: ModelONEXContainer | None, contract: str | Path) -> Self:
+        """A node that runs `contract`: YAML text as a `str`, or a file as a `Path`.
+
+        Raises ContractError with every problem of the contract, and ModelOnexError VALIDATION_ERROR for a contract of
+        another kind or a `str` that names a file.
+        """
+        from omnibase_core.utils.contract_loader import load_contract  # YAML: a node written in Python never needs it
+
+        loaded = load_contract(contract)
+        if loaded.compute_subcontract is None:
+            raise ModelOnexError(
+                f"{loaded.source}: NodeCompute runs a compute_subcontract, found {loaded.kind}_subcontract",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+            )
+        node = cls(container)
+        node.compute_subcontract = loaded.compute_subcontract
+        node._compute_plan = loaded.compute_plan
+        return node
+
+    def register_computation(self, name: str, function: Computation) -> None:
+        """Have inputs with this `computation_type` computed by `function(data)`, a pure function that does not wait.
+
+        Raises VALIDATION_ERROR for a name that is taken.
+        """
+        if name in self._computations:
+            raise ModelOnexError(
+                f"computation {name!r} is registered already; choose another name", EnumCoreErrorCode.VALIDATION_ERROR
+            )
+        self._computations[name] = function
+
+    async def compute(self, input_data: ModelComputeInput) -> object:
+        """The computation of a code-driven node, and until it is overridden the registered function.
+
+        Raises NOT_FOUND for a `computation_type` that nobody registered.
+        """
+        name = input_data.computation_type
+        function = self._computations.get(name)
+        if function is None:
+            known = ", ".join(sorted(self._computations)) or "none"
+            hint = did_you_mean(name, self._computations)
+            raise ModelOnexError(
+                f"{type(self).__name__}: no computation {name!r}; registered: {known}{'; ' if hint else ''}{hint}",
+                EnumCoreErrorCode.NOT_FOUND,
+                {"computation_type": name},
+            )
+        return function(input_data.data)
+
+    async def process(self, input_data: ModelComputeInput) -> ModelComputeOutput:
+        """Compute once.
+
+        Raises ComputeFailedError for a pipeline that fails, with its partial result; ModelOnexError OPERATION_FAILED
+        for what code raises, save that a ModelOnexError passes; CONFIGURATION_ERROR for a node that has nothing to run.
+        """
+        began = time.perf_counter()
+        correlation_id = input_data.correlation_id or current_correlation_id.get() or uuid4()
+        key = self._cache_key(input_data) if input_data.cache_enabled else None
+        hit, result = self._cached(key)
+        pipeline: ModelComputePipelineResult | None = None
+        if not hit:
+            result, pipeline = await self._run(input_data)
+            if key is not None and self._cache is not None:
+                self._cache.put(key, result, self.cache_ttl_seconds)
+        return ModelComputeOutput(
+            result=result,
+            operation_id=input_data.operation_id,
+            correlation_id=correlation_id,
+            processing_time_ms=(time.perf_counter() - began) * 1e3,
+            cache_hit=hit,
+            pipeline=pipeline,
+        )
+
+    async def _run(self, input_data: ModelComputeInput) -> tuple[object, ModelComputePipelineResult | None]:
+        chosen = input_data.computation_type
+        named = chosen in self._computations or chosen != DEFAULT_COMPUTATION
+        if not self._is_code_driven and not named:
+            pipeline = self.compute_or_raise(cast("JsonValue", input_data.data))  # steps judge what they are given
+            return pipeline.output, pipeline
+        try:
+            return await self.compute(input_data), None
+        except ModelOnexError:
+            raise
+        except Exception as error:  # the boundary of a code-driven node
+            raise ModelOnexError(
+                f"{type(self).__name__}: computation {input_data.computation_type!r} failed with "
+                f"{type(error).__name__}: {error}",
+                EnumCoreErrorCode.OPERATION_FAILED,
+                {"computation_type": input_data.computation_type},
+            ) from error
+
+    def _cached(self, key: str | None) -> tuple[bool, object]:
+        if key is None:
+            return False, None
+        contract = getattr(self, "compute_subcontract", None)
+        if self._cache is None or self._cached_contract is not contract:
+            self._cache, self._cached_contract = ResultCache(), contract
+        return self._cache.get(key)
+
+    @staticmethod
+    def _cache_key(input_data: ModelComputeInput) -> str | None:
+        return content_key(input_data.computation_type, input_data.data)
