@@ -1,0 +1,79 @@
+"""A program that stores orders with their intents and relays them; killed at random moments by its test.
+
+Arguments: a directory, and how many orders there shall be. It says `ready` once it begins to work, and ends when
+nothing waits but what a person must settle.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+from uuid import UUID, uuid5
+
+from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.nodes.intent_executor import IntentExecutor
+from omnibase_core.protocols.protocol_intent_ledger import ProtocolIntentLedger
+from omnibase_core.utils.intent_routes import load_intent_routes
+from omnibase_spi.db.adapter import DbAdapter
+from omnibase_spi.outbox import SqlOutbox
+from tests.support.databases import context
+from tests.support.intents import container_in
+
+TABLE = """
+routes:
+  - {intent_type: file_operation, target: "*", idempotent: true}
+templates:
+  placed: {subject: "Order ${input.order}", body: "Thank you"}
+"""
+NAMESPACE = UUID("6a4d1b52-3d0a-4c39-8a1e-1f6a2a7e0b11")
+
+
+def intents_of(order: int, directory: Path) -> list[ModelIntent]:
+    """A row, a mail, an event kept as a file, and a line that nobody could write twice unseen."""
+
+    def made(kind: str, target: str, payload: dict[str, object]) -> ModelIntent:
+        key = f"{kind} of order {order}"
+        fields = {"intent_type": kind, "target": target, "payload": payload, "idempotency_key": key}
+        return ModelIntent.model_validate({"intent_id": uuid5(NAMESPACE, key), **fields})
+
+    return [
+        made("database_write", "orders", {"operation": "insert", "data": {"number": order}}),
+        made("notification", "post", {"template": "placed", "to": "ada@example.com", "data": {"order": order}}),
+        made("file_operation", str(directory / "events" / str(order)), {"operation": "write", "content": str(order)}),
+        made("line", "lines", {"order": order}),
+    ]
+
+
+async def main(directory: Path, count: int) -> None:
+    async with container_in(directory, post=f"maildir://{directory}/mail") as container:
+        adapter = container.get_service("DbAdapter")
+        assert isinstance(adapter, DbAdapter)
+        container.register_service("ModelIntentRoutes", load_intent_routes(TABLE))
+        ledger = container.get_service("ProtocolIntentLedger")
+        assert isinstance(ledger, ProtocolIntentLedger)
+        outbox = SqlOutbox(adapter)
+        executor = IntentExecutor(container)
+
+        async def line(intent: ModelIntent) -> None:
+            with (directory / "lines").open("a", encoding="utf-8") as file:
+                file.write(f"{intent.idempotency_key}\n")
+
+        executor.register("line", "*", line)
+
+        async def run(query: str, *params: int) -> int:
+            resolved = context(query, *params, connection_name="default")
+            return int(str((await adapter.execute(resolved, NAMESPACE))["rowCount"]))
+
+        await run("CREATE TABLE IF NOT EXISTS orders (number integer)")
+        await run("CREATE TABLE IF NOT EXISTS states (number integer PRIMARY KEY)")
+        print("ready", flush=True)
+        for order in range(count):
+            async with outbox.transaction():
+                if await run("INSERT INTO states VALUES ($1) ON CONFLICT DO NOTHING", order):
+                    await outbox.add(intents_of(order, directory))
+            await outbox.relay(executor, ledger, limit=8)
+        while await outbox.relay(executor, ledger):
+            pass
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
