@@ -10,6 +10,7 @@ stopped, so the call waits for the chunks that threads are at.
 
 import asyncio
 import contextvars
+import functools
 import multiprocessing
 import pickle
 import threading
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final, Generic, Literal, Protocol, TypeVar
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
@@ -238,9 +239,22 @@ def _note(run: _Run[R], number: int | None, error: ModelOnexError) -> None:
         run.note(number, Failed(error, None))
 
 
+@functools.cache
+def _context() -> SpawnContext | ForkServerContext:
+    """Workers are forked from a small server, which has imported what they need and has no threads that a fork would
+    break. It starts with the first of them and ends with this process. Where there is none, each worker starts anew,
+    which takes a tenth of a second.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", serve.__module__])
+    return context
+
+
 @contextmanager
 def _process(run: _Run[R]) -> Iterator["Connection | None"]:
-    context: SpawnContext = multiprocessing.get_context("spawn")
+    context = _context()
     ours, theirs = context.Pipe()
     with ours:
         process = context.Process(target=serve, args=(theirs,), daemon=True)

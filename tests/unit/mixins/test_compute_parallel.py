@@ -12,7 +12,7 @@ import pytest
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ModelOnexError
-from omnibase_core.mixins import chunk_worker
+from omnibase_core.mixins import chunk_worker, compute_parallel
 from omnibase_core.mixins.chunk_worker import Done, Failed, Work, run_chunk, serve
 from omnibase_core.mixins.compute_parallel import Backend, run_chunks
 from omnibase_core.mixins.purity_guard import PurityError
@@ -188,6 +188,11 @@ async def _files_in(directory: Path, count: int) -> list[int]:
     return [int(each.name) for each in found]
 
 
+async def _gone(ids: list[int]) -> None:
+    while any(psutil.pid_exists(each) for each in ids):  # noqa: ASYNC110  # the killed are reaped by another process
+        await asyncio.sleep(0.005)
+
+
 async def test_cancellation_kills_processes(tmp_path: Path) -> None:
     """Also those that would never end."""
     running = asyncio.create_task(
@@ -199,7 +204,7 @@ async def test_cancellation_kills_processes(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert not any(psutil.pid_exists(each) for each in ids)
+    await asyncio.wait_for(_gone(ids), 10)
 
 
 async def test_cancellation_waits_for_what_threads_are_at() -> None:
@@ -296,3 +301,14 @@ def test_what_cannot_be_packed_becomes_words() -> None:
 
     assert b"cannot be sent from the worker" in result
     assert b"StubbornError: this and that" in stubborn
+
+
+async def test_without_a_fork_server_each_worker_starts_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same results."""
+    compute_parallel._context.cache_clear()
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    try:
+        assert await run_chunks(Work(functions.refuses_seven, "w"), [1, 2], workers=2, backend="processes") == [1, 1]
+        assert compute_parallel._context().get_start_method() == "spawn"
+    finally:
+        compute_parallel._context.cache_clear()
