@@ -11,7 +11,10 @@ from omnibase_core.nodes.node_effect import NodeEffect
 if TYPE_CHECKING:
     from omnibase_core.models.model_compute_input import ModelComputeInput
     from omnibase_core.models.model_compute_output import ComputeFailedError, ModelComputeOutput
+    from omnibase_core.models.model_reducer_input import ModelReducerInput
+    from omnibase_core.models.model_reducer_output import ModelReducerOutput
     from omnibase_core.nodes.node_compute import NodeCompute
+    from omnibase_core.nodes.node_reducer import NodeReducer
 
 __all__ = [
     "ComputeFailedError",
@@ -21,15 +24,21 @@ __all__ = [
     "ModelEffectInput",
     "ModelEffectOutput",
     "ModelEffectTransaction",
+    "ModelReducerInput",
+    "ModelReducerOutput",
     "NodeCompute",
     "NodeEffect",
+    "NodeReducer",
 ]
 
 _LATER: Final = {
     "ComputeFailedError": "omnibase_core.models.model_compute_output",
     "ModelComputeInput": "omnibase_core.models.model_compute_input",
     "ModelComputeOutput": "omnibase_core.models.model_compute_output",
+    "ModelReducerInput": "omnibase_core.models.model_reducer_input",
+    "ModelReducerOutput": "omnibase_core.models.model_reducer_output",
     "NodeCompute": "omnibase_core.nodes.node_compute",
+    "NodeReducer": "omnibase_core.nodes.node_reducer",
 }
 
 

@@ -1,0 +1,172 @@
+"""The REDUCER node."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import ClassVar, Self, cast
+from uuid import UUID, uuid4
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.correlation import current_correlation_id
+from omnibase_core.mixins.effect_binding import Container
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelReducerSubcontract
+from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.models.model_reducer_input import ModelReducerInput
+from omnibase_core.models.model_reducer_output import (
+    ModelReducerOutput,
+    ModelReducerStateMetadata,
+    ModelReductionMetrics,
+)
+from omnibase_core.utils.fsm_executor import FsmAction, begin, step
+from omnibase_core.utils.fsm_plan import FsmPlan, plan_of
+from omnibase_core.utils.fsm_state import FsmState
+
+_log = logging.getLogger("onex.reducer")
+
+
+class NodeReducer:
+    """Folds actions into state: `(state, action) -> (new_state, intents)`, as a machine says or as a subclass does.
+
+    `NodeReducer.from_contract(container, contract)` runs a state machine. A subclass that overrides
+    `def reduce(self, state, action)` is code-driven: `process` hands it the input's state and an `FsmAction`. The node
+    keeps no state: what it returns as `new_state` is the `state` of the next input. It does no I/O; intents are carried
+    out by an effect node.
+    """
+
+    container: Container
+    reducer_subcontract: ModelReducerSubcontract
+
+    _is_code_driven: ClassVar[bool] = False
+    _plan: FsmPlan | None = None
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._is_code_driven = cls.reduce is not NodeReducer.reduce
+
+    def __init__(self, container: Container | None = None) -> None:
+        self.container = ModelONEXContainer() if container is None else container
+        self.node_id: UUID = uuid4()
+
+    @classmethod
+    def from_contract(cls, container: Container | None, contract: str | Path) -> Self:
+        """A node that runs `contract`: YAML text as a `str`, or a file as a `Path`.
+
+        Raises ContractError with every problem of the contract, ModelOnexError VALIDATION_ERROR for a contract of
+        another kind, and CONFIGURATION_ERROR when it has expressions and the extra `cel` is not installed.
+        """
+        from omnibase_core.utils.contract_loader import load_contract  # YAML: a node written in Python never needs it
+
+        loaded = load_contract(contract)
+        if loaded.kind != "reducer":
+            raise ModelOnexError(
+                f"{loaded.source}: NodeReducer runs a reducer_subcontract, found {loaded.kind}_subcontract",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+            )
+        node = cls(container)
+        node.reducer_subcontract = cast("ModelReducerSubcontract", loaded.subcontract)  # of this kind
+        node._plan = cast("FsmPlan", loaded.plan)  # as above
+        return node
+
+    def reduce(self, state: object, action: FsmAction) -> tuple[object, Iterable[ModelIntent]]:
+        """The state behind the action and what is to be done. Pure; raises what `fsm_executor.step` raises.
+
+        state: None is the initial one; else a state of the machine, a snapshot, or the name of a state.
+        """
+        plan = self._compiled()
+        done = step(plan, _machine_state(plan, state), action)
+        return done.state, done.intents
+
+    async def process(self, input_data: ModelReducerInput) -> ModelReducerOutput:
+        """Reduce one action. Raises ModelOnexError VALIDATION_ERROR without an action, and what `reduce` raises.
+
+        An action that a machine ignores is in `events`, and a line of the logger `onex.reducer`.
+        """
+        started = time.perf_counter()
+        correlation_id = input_data.correlation_id or current_correlation_id.get() or input_data.operation_id
+        if input_data.action is None:
+            raise ModelOnexError(
+                f"{type(self).__name__}: the input has no action; give the name of one",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+                correlation_id=correlation_id,
+            )
+        action = FsmAction(
+            input_data.action, input_data.operation_id, input_data.payload, input_data.timestamp, correlation_id
+        )
+        fields = self._by_code(input_data, action) if self._is_code_driven else self._by_machine(input_data, action)
+        return ModelReducerOutput(
+            correlation_id=correlation_id,
+            operation_id=input_data.operation_id,
+            processing_time_ms=(time.perf_counter() - started) * 1_000,
+            **fields,
+        )
+
+    def _by_machine(self, input_data: ModelReducerInput, action: FsmAction) -> dict[str, object]:
+        plan = self._compiled()
+        before = _machine_state(plan, input_data.state)
+        done = step(plan, before, action)
+        if done.event is not None:
+            _log.info("%s ignored action %r in state %r", plan.title, action.trigger, before.state)
+        return {
+            "result": done.state,
+            "new_state": done.state,
+            "intents": done.intents,
+            "events": [] if done.event is None else [done.event],
+            "state_metadata": ModelReducerStateMetadata(
+                previous_state=before.state,
+                new_state=done.state.state,
+                transition=done.transition,
+                intents_emitted=len(done.intents),
+            ),
+            "reduction_metrics": ModelReductionMetrics(
+                records_processed=1, reduction_ratio=1.0, state_size=len(done.state.context)
+            ),
+        }
+
+    def _by_code(self, input_data: ModelReducerInput, action: FsmAction) -> dict[str, object]:
+        state, made = self.reduce(input_data.state, action)
+        intents = list(made)
+        return {
+            "result": state,
+            "new_state": state,
+            "intents": intents,
+            "state_metadata": ModelReducerStateMetadata(
+                previous_state=_name_of(input_data.state), new_state=_name_of(state), intents_emitted=len(intents)
+            ),
+            "reduction_metrics": ModelReductionMetrics(
+                records_processed=1, reduction_ratio=1.0, state_size=len(state) if isinstance(state, Mapping) else 1
+            ),
+        }
+
+    def _compiled(self) -> FsmPlan:
+        subcontract = getattr(self, "reducer_subcontract", None)
+        if subcontract is None:
+            raise ModelOnexError(
+                f"{type(self).__name__} has neither a contract nor a reduce of its own; use from_contract, or override "
+                "def reduce(self, state, action)",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
+        if self._plan is None or self._plan.machine is not subcontract.state_machine:
+            self._plan = plan_of(subcontract.state_machine)
+        return self._plan
+
+
+def _machine_state(plan: FsmPlan, state: object) -> FsmState:
+    if isinstance(state, FsmState):
+        return state
+    if isinstance(state, str):
+        return begin(plan, {"state": state, "context": plan.initial.context})
+    if state is None or isinstance(state, Mapping):
+        return begin(plan, state)
+    raise ModelOnexError(
+        f"{plan.title}: a state is a snapshot or the name of a state, found {type(state).__name__}",
+        EnumCoreErrorCode.VALIDATION_ERROR,
+    )
+
+
+def _name_of(state: object) -> str | None:
+    """The name that a state of a program's own has, where it is one or has one."""
+    name = state.get("state") if isinstance(state, Mapping) else state
+    return name if isinstance(name, str) else None
