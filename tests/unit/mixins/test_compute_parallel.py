@@ -3,6 +3,8 @@
 import asyncio
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -312,3 +314,21 @@ async def test_without_a_fork_server_each_worker_starts_anew(monkeypatch: pytest
         assert compute_parallel._context().get_start_method() == "spawn"
     finally:
         compute_parallel._context.cache_clear()
+
+
+@pytest.mark.parametrize(("start", "told"), [('if __name__ == "__main__":', "[3, 3]"), ("if True:", "put that under")])
+def test_a_program_has_its_work_in_its_own_file(start: str, told: str, tmp_path: Path) -> None:
+    """Its main module is imported by the workers; one that starts work when imported is told how to write it."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import asyncio\n"
+        "from omnibase_core.mixins.chunk_worker import Work\n"
+        "from omnibase_core.mixins.compute_parallel import run_chunks\n"
+        "def count(chunk):\n    return len(chunk)\n"
+        f"{start}\n    print(asyncio.run(run_chunks(Work(count, 'w'), list(range(6)), workers=2, backend='processes', "
+        "chunk_size=3)))\n"
+    )
+
+    run = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=30, check=False)
+
+    assert told in run.stdout + run.stderr
