@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "graph": "Draw a contract as Mermaid or Graphviz.",
     "schema": "Print the JSON Schema of contracts for editors.",
     "new": "Begin a contract that works at once.",
+    "intents": "See and settle what the ledger of intents knows.",
     "doctor": "Check this installation and its connections.",
 }
 """Name -> one line for the overview. The module `commands.<name>` has the function or the typer app of that name."""

@@ -140,9 +140,9 @@ def test_the_overview_names_every_command(onex: Onex) -> None:
     """And each of them explains itself with an example."""
     overview = onex("--help").out
 
-    commands = ["validate", "run", "plan", "explain", "graph", "schema", "doctor", "new"]
+    commands = ["validate", "run", "plan", "explain", "graph", "schema", "doctor", "new", "intents"]
     assert all(command in overview for command in commands)
-    for command in [*commands, "new effect"]:
+    for command in [*commands, "new effect", "intents list", "intents settle"]:
         assert "Example" in onex(*command.split(), "--help").out, command
 
 
