@@ -98,7 +98,8 @@ class IntentExecutor(NodeEffect):
         """Carry them out; a failure is in its result and does not stop the others, unless asked.
 
         stop_on_failure: what has not begun when one failed is SKIPPED. Cancellation passes; intents that it interrupts
-        are UNKNOWN in the ledger.
+        are UNKNOWN in the ledger. Not to be called inside an open transaction on the ledger's connection: what it
+        carried out could be rolled back in the ledger, but not in the world. Store intents in an outbox there.
         """
         results: list[IntentExecutionResult] = []
         ordered = sorted(intents, key=lambda intent: intent.priority.rank)

@@ -59,3 +59,10 @@ def test_a_missing_file_is_told_by_name(tmp_path: Path) -> None:
     """As a contract error like any other."""
     with pytest.raises(ContractError, match=r"nothing\.yaml.*cannot be read"):
         load_intent_routes(tmp_path / "nothing.yaml")
+
+
+def test_a_target_that_looks_like_a_pattern_fits_itself() -> None:
+    """An address of IPv6 has brackets."""
+    url = "http://[::1]:8080/"
+
+    assert ModelIntentRoute(intent_type="api_call", target=url).fits("api_call", url)

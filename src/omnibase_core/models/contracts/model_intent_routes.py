@@ -30,7 +30,7 @@ class ModelIntentRoute(FrozenModel):
     options: dict[StrictText, JsonValue] = Field(default_factory=dict)
 
     def fits(self, intent_type: str, target: str) -> bool:
-        return self.intent_type == intent_type and fnmatchcase(target, self.target)
+        return self.intent_type == intent_type and (self.target == target or fnmatchcase(target, self.target))
 
 
 class ModelMailTemplate(FrozenModel):
