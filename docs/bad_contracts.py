@@ -51,7 +51,6 @@ _CHECK = "- step_name: check\n  step_type: validation\n  validation_config: {sch
 _PICK = "- step_name: pick\n  step_type: mapping\n  mapping_config:\n    field_mappings: {total: $.steps.sum}\n"
 
 
-
 def _machine(states: str, transitions: str) -> str:
     """A machine that begins in `open`; each line of states and transitions is an entry."""
     head = "reducer_subcontract:\n  state_machine:\n    state_machine_name: example\n    initial_state: open\n"

@@ -14,14 +14,14 @@ from pydantic_core import core_schema
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ModelOnexError
-from omnibase_core.models.contracts.contract_model import ContractModel
-from omnibase_core.models.contracts.model_contract_file import CONTRACT_KINDS, ModelContractFile
+from omnibase_core.models.contracts.contract_model import CONTRACT_KINDS, ContractModel
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     ModelDbIOConfig,
     ModelFilesystemIOConfig,
     ModelHttpIOConfig,
     ModelKafkaIOConfig,
 )
+from omnibase_core.utils.contract_kinds import BUILT_KINDS, contract_kind
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _ID: Final = "urn:omnibase:contract:{kind}:1.0.0"
@@ -45,28 +45,37 @@ class _ContractSchema(GenerateJsonSchema):
 
 
 def contract_schema(kind: str | None = None) -> dict[str, JsonValue]:
-    """The schema of a contract file. kind: `effect`; None is every kind that is built.
+    """The schema of a contract file. kind: such as `effect`; None is every kind that is built.
 
     Raises ModelOnexError VALIDATION_ERROR for a kind that there is not.
     """
-    if kind not in {None, "effect"}:
+    names = [key.removesuffix("_subcontract") for key in BUILT_KINDS]
+    if kind is not None and kind not in names:
         known = f"{kind}_subcontract" in CONTRACT_KINDS
         raise ModelOnexError(
             f"contract kind {kind!r} {'is part of the specification but not built yet' if known else 'is unknown'}; "
-            "allowed: effect",
+            f"allowed: {', '.join(names)}",
             EnumCoreErrorCode.VALIDATION_ERROR,
         )
-    generated = ModelContractFile.model_json_schema(mode="validation", schema_generator=_ContractSchema)
-    definitions = generated.pop("$defs")
+    roots: list[JsonSchemaValue] = []
+    definitions: dict[str, dict[str, object]] = {}
+    for name in names if kind is None else [kind]:
+        built = contract_kind(f"{name}_subcontract")
+        if built is not None:
+            root = built.file.model_json_schema(mode="validation", schema_generator=_ContractSchema)
+            definitions |= root.pop("$defs")
+            root["title"] = "ONEX contract"
+            _tidy(root)
+            roots.append(root)
     for name, definition in definitions.items():
         _tidy(definition)
         _require_tag(name, definition)
-    _accept_what_validators_accept(definitions)
-    _tidy(generated)
-    generated["title"] = "ONEX contract"
+    if ModelDbIOConfig.__name__ in definitions:
+        _accept_what_validators_accept(definitions)
+    whole = roots[0] if len(roots) == 1 else {"title": "ONEX contract", "anyOf": roots}
     return cast(
         "dict[str, JsonValue]",  # a schema is JSON
-        {"$schema": DIALECT, "$id": _ID.format(kind=kind or "any"), **generated, "$defs": definitions},
+        {"$schema": DIALECT, "$id": _ID.format(kind=kind or "any"), **whole, "$defs": definitions},
     )
 
 

@@ -11,6 +11,7 @@ from omnibase_runtime.commands import _console, _inputs
 from omnibase_runtime.commands._options import ContractFile
 
 if TYPE_CHECKING:
+    from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
     from omnibase_core.utils.effect_plan import EffectPlan, OperationPlan
 
@@ -32,10 +33,41 @@ def graph(
 
     [bold]Example[/]: onex graph orders.yaml --format dot | dot -Tsvg > orders.svg
     """
-    contract, compiled = _inputs.load_effect(file)
+    loaded = _inputs.load(file)
+    if loaded.compute_subcontract is not None:
+        for line in _pipeline(loaded.compute_subcontract, picture):
+            _console.say(line)
+        return
+    contract, compiled = _inputs.effect_of(loaded)
     lines = _mermaid(contract, compiled) if picture is Format.MERMAID else _dot(contract, compiled)
     for line in lines:
         _console.say(line)
+
+
+def _pipeline(contract: "ModelComputeSubcontract", picture: Format) -> Iterator[str]:
+    """The steps of a compute contract; arrows into branches have the name of the branch."""
+    from omnibase_runtime.commands._compute import boxes, edges
+
+    steps = list(boxes(contract.pipeline))
+    arrows = edges(contract.pipeline, [])
+    title = f"{contract.operation_name} {contract.version}"
+    if picture is Format.MERMAID:
+        yield "flowchart TD"
+        yield f'  subgraph contract["{_mermaid_text(title)}"]'
+        for name, kind in steps:
+            yield f'    s_{name}["{_mermaid_text(name)}<br/>{_mermaid_text(kind)}"]'
+        for start, end, label in arrows:
+            yield f'    s_{start} -. "{_mermaid_text(label)}" .-> s_{end}' if label else f"    s_{start} --> s_{end}"
+        yield "  end"
+        return
+    yield "digraph contract {"
+    yield f"  label={_dot_text(title)}; labelloc=t; rankdir=TB; fontname=Helvetica"
+    yield "  node [shape=box, style=rounded, fontname=Helvetica]; edge [fontname=Helvetica, fontsize=10]"
+    for name, kind in steps:
+        yield f"  s_{name} [label=<<B>{html.escape(name)}</B><BR/>{html.escape(kind)}>]"
+    for start, end, label in arrows:
+        yield f"  s_{start} -> s_{end}" + (f" [style=dashed, label={_dot_text(label)}]" if label else "")
+    yield "}"
 
 
 def _edges(compiled: "EffectPlan") -> Iterator[tuple[int, int, str]]:

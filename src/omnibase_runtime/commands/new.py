@@ -11,6 +11,7 @@ from omnibase_runtime.commands import _console
 from omnibase_runtime.commands._options import PlainUsage
 
 SCHEMA_FILE: Final = "onex-effect.schema.json"
+_COMPUTE_SCHEMA_FILE: Final = "onex-compute.schema.json"
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _EFFECT: Final = """\
 # yaml-language-server: $schema=./{schema}
@@ -65,6 +66,48 @@ effect_subcontract:
         extract_fields:
           row: $.rows[0].rowid
 """
+_COMPUTE: Final = """\
+# yaml-language-server: $schema=./{schema}
+compute_subcontract:
+  operation_name: {name}
+  version: 1.0.0
+  description: Cleans a name and greets.
+
+  # Judged before anything runs.
+  input_schema:
+    type: object
+    required: [name]
+    properties:
+      name: {{type: string, minLength: 1}}
+
+  # Each step gets the output of the one before.
+  pipeline:
+    - step_name: name
+      step_type: transformation
+      transformation_type: json_path
+      transformation_config: {{config_type: json_path, path: $.name}}
+
+    - step_name: clean
+      step_type: transformation
+      transformation_type: trim
+      transformation_config: {{config_type: trim}}
+
+    - step_name: greet
+      step_type: transformation
+      transformation_type: template
+      transformation_config:
+        config_type: template
+        template: Hello, ${{item}}!
+
+    # Parts of the input and of earlier outputs, put together.
+    - step_name: result
+      step_type: mapping
+      mapping_config:
+        field_mappings:
+          given: $.input.name
+          name: $.steps.clean
+          greeting: $.steps.greet
+"""
 
 new = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich")
 
@@ -90,18 +133,39 @@ def effect(
 
     [bold]Example[/]: onex new effect hello --dir contracts
     """
+    _begin("effect", _EFFECT, SCHEMA_FILE, name, directory)
+
+
+@new.command("compute", cls=PlainUsage)
+def compute(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)
+    ],
+    directory: Annotated[
+        Path, typer.Option("--dir", "-d", metavar="DIR", help="Where to; made if it is missing.")
+    ] = Path(),
+) -> None:
+    """Write a compute contract, and the schema by which editors check it. Nothing is overwritten.
+
+    [bold]Example[/]: onex new compute clean --dir contracts
+    """
+    _begin("compute", _COMPUTE, _COMPUTE_SCHEMA_FILE, name, directory)
+
+
+def _begin(kind: str, text: str, schema_file: str, name: str, directory: Path) -> None:
+    """Write contract and schema, and say what to do with them."""
     if not _NAME.fullmatch(name):
         raise _console.usage(f"{name!r} is no name: a letter, then up to 63 letters, digits, '_' and '-'")
     from omnibase_core.utils.contract_schema import contract_schema
 
     if directory.exists() and not directory.is_dir():
         raise _console.usage(f"{directory}: is no directory")
-    contract, schema = directory / f"{name}.yaml", directory / SCHEMA_FILE
+    contract, schema = directory / f"{name}.yaml", directory / schema_file
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write_new(contract, _EFFECT.format(name=name, schema=SCHEMA_FILE))
+        _write_new(contract, text.format(name=name, schema=schema_file))
         if not schema.exists():
-            _write_new(schema, json.dumps(contract_schema("effect"), indent=1) + "\n")
+            _write_new(schema, json.dumps(contract_schema(kind), indent=1) + "\n")
     except FileExistsError as error:
         raise _console.usage(
             f"{error.filename}: exists already, and is not overwritten; choose another name or --dir"

@@ -35,8 +35,14 @@ def plan(
     [bold]Example[/]: onex plan orders.yaml --input @order.json
     """
     _console.mode.json = as_json
-    contract, compiled = _inputs.load_effect(file)
+    found = _inputs.load(file)
     data = _inputs.read_input(text, assignments or [], file)
+    if found.compute_subcontract is not None and found.compute_plan is not None:
+        from omnibase_runtime.commands._compute import show_plan
+
+        show_plan(found.compute_subcontract, found.compute_plan, data)
+        return
+    contract, compiled = _inputs.effect_of(found)
     loaded = _inputs.settings_of(config)
     if compiled.check_input is not None:
         compiled.check_input(data)

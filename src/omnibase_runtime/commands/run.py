@@ -41,7 +41,7 @@ def run(
     timeout_ms: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Carry out an effect contract.
+    """Carry out a contract. Of a compute contract the output goes to standard output, as JSON.
 
     The summary, or with --json the output model, goes to standard output; progress and errors go to standard error.
     With --json a failure is one document too: [bold]error[/] and the partial [bold]output[/].
@@ -54,7 +54,14 @@ def run(
     [bold]Example[/]: onex run orders.yaml --input @order.json --set order.id=7
     """
     _console.mode.json = as_json
-    contract, plan = _inputs.load_effect(file)
+    loaded = _inputs.load(file)
+    if loaded.compute_plan is not None:
+        from omnibase_runtime.commands._compute import run_pipeline
+
+        if timeout_ms is not None:
+            raise _console.usage("--timeout-ms is for effects; a compute contract has pipeline_timeout_ms")
+        raise typer.Exit(run_pipeline(loaded.compute_plan, _inputs.read_input(text, assignments or [], file)))
+    contract, plan = _inputs.effect_of(loaded)
     data = _inputs.read_input(text, assignments or [], file)
 
     from omnibase_core.models.model_effect_input import ModelEffectInput

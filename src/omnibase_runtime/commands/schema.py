@@ -9,7 +9,10 @@ from omnibase_runtime.commands import _console
 
 def schema(
     kind: Annotated[
-        str | None, typer.Argument(metavar="KIND", help="effect; default: every kind there is.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="KIND", help="effect, compute or reducer; default: every kind there is.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Print the JSON Schema (2020-12) of contract files, for editors and other tools.

@@ -102,9 +102,9 @@ def _document(reports: Sequence[FileReport]) -> "JsonValue":
 
 def _named(contract: "LoadedContract") -> "JsonValue":
     """Name and version of the file's own, else those of what it holds."""
-    effect = contract.effect_subcontract
-    name = contract.name or (effect.subcontract_name if effect else None)
-    version = contract.version or (effect.version if effect else None)
+    effect, compute = contract.effect_subcontract, contract.compute_subcontract
+    name = contract.name or (effect.subcontract_name if effect else compute.operation_name if compute else None)
+    version = contract.version or (effect.version if effect else compute.version if compute else None)
     return {"kind": contract.kind, "name": name, "version": version}
 
 
@@ -140,7 +140,9 @@ def _print_valid(report: FileReport) -> None:
 def _described(contract: "LoadedContract") -> str:
     from omnibase_runtime.commands._render import count
 
-    effect = contract.effect_subcontract
+    effect, compute = contract.effect_subcontract, contract.compute_subcontract
+    if compute is not None:
+        return f"{contract.kind} {compute.operation_name} {compute.version}, {count(len(compute.pipeline), 'step')}"
     if effect is None:
         return contract.kind
     return f"{contract.kind} {effect.subcontract_name} {effect.version}, {count(len(effect.operations), 'operation')}"

@@ -48,6 +48,22 @@ BAD = [
     HEAD + HTTP + "}\n  version: '1.0'",
 ]
 
+PIPELINE = "compute_subcontract:\n  operation_name: t\n  pipeline:\n    - {step_name: a, step_type: "
+TRIM = "transformation, transformation_type: trim, transformation_config: {config_type: trim"
+CHOOSE = "conditional, when: 'true', then: [{step_name: b, step_type: "
+GOOD += [
+    PIPELINE + TRIM + "}}",
+    PIPELINE + CHOOSE + TRIM + "}}]}",
+    PIPELINE + "mapping, mapping_config: {field_mappings: {a: $.input}}}\n  input_schema: {type: object}",
+]
+BAD += [
+    PIPELINE + "transformation}",
+    PIPELINE + TRIM + ", mode: middle}}",
+    PIPELINE + CHOOSE + TRIM + ", mode: middle}}]}",
+    PIPELINE + TRIM + "}}\n  parallel: {}",
+    PIPELINE + "mapping, transformation_type: trim}",
+]
+
 
 def _data(text: str) -> JsonValue:
     return read_documents(text)[0][0].data
@@ -66,11 +82,14 @@ def test_the_schema_is_one_of_the_draft_it_names() -> None:
 @pytest.mark.parametrize("text", GOOD)
 def test_good_contracts_are_good_to_both(text: str) -> None:
     """What the loader takes, two independent validators take as well."""
-    schema, data = contract_schema("effect"), _data(text)
+    schema, data = contract_schema(), _data(text)
 
     assert [d for judged in judge_text(text) for d in judged.diagnostics if d.severity == "error"] == []
     jsonschema.Draft202012Validator(schema).validate(data)
     jsonschema_rs.Draft202012Validator(schema).validate(data)
+    assert isinstance(data, dict)
+    (kind,) = (key.removesuffix("_subcontract") for key in data if key.endswith("_subcontract"))
+    jsonschema_rs.Draft202012Validator(contract_schema(kind)).validate(data)
 
 
 @pytest.mark.parametrize("text", BAD)
@@ -117,7 +136,7 @@ def test_operations_and_fields_are_described() -> None:
     assert policy["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(("kind", "words"), [("compute", "not built yet"), ("foo", "unknown")])
+@pytest.mark.parametrize(("kind", "words"), [("orchestrator", "not built yet"), ("foo", "unknown")])
 def test_other_kinds_are_refused(kind: str, words: str) -> None:
     """A kind that is not built, or not known, has no schema."""
     with pytest.raises(ModelOnexError, match=words):

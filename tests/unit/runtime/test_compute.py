@@ -1,0 +1,98 @@
+"""The commands with compute contracts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Onex
+from tests.support.compute import contract, transformation
+
+STEPS: list[dict[str, object]] = [
+    transformation("json_path", "name", path="$.name"),
+    {**transformation("trim", "clean"), "timeout_ms": 50},
+    {
+        "step_name": "greet",
+        "step_type": "conditional",
+        "when": "value > 'b'",
+        "then": [transformation("case_conversion", "upper", mode="uppercase")],
+    },
+    {**transformation("split", "off"), "enabled": False},
+]
+
+
+@pytest.fixture
+def file(onex: Onex, tmp_path: Path) -> str:
+    text = contract(STEPS, version="2.0.0", pipeline_timeout_ms=500, input_schema={"required": ["name"]})
+    (tmp_path / "c.yaml").write_text(text)
+    return "c.yaml"
+
+
+def test_validate_names_it(onex: Onex, file: str) -> None:
+    """Kind, name, version and number of steps; the same for tools."""
+    assert "compute demo 2.0.0, 4 steps" in onex("validate", file).out
+    (found,) = json.loads(onex("validate", file, "--json").out)["files"]
+    assert found["contracts"] == [{"kind": "compute", "name": "demo", "version": "2.0.0"}]
+
+
+def test_run_writes_the_output(onex: Onex, file: str) -> None:
+    """As JSON; with --json the whole result."""
+    plain = onex("run", file, "--set", "name= carl ")
+    whole = onex("run", file, "--set", "name= carl ", "--json")
+
+    assert (plain.status, json.loads(plain.out)) == (0, "CARL")
+    assert list(json.loads(whole.out)["step_results"]) == ["name", "clean", "upper", "greet"]
+
+
+def test_a_run_that_fails_tells_the_step(onex: Onex, file: str) -> None:
+    """With the exit status of its code; with --json the error and what was computed."""
+    plain = onex("run", file, "--set", "name=5")
+    whole = onex("run", file, "--set", "name=5", "--json")
+
+    assert (plain.status, plain.out, whole.status) == (2, "", 2)
+    assert "step 'clean' (trim)" in plain.err
+    document = json.loads(whole.out)
+    assert document["error"]["code"] == "VALIDATION_ERROR"
+    assert document["output"]["error_step"] == "clean"
+    assert onex("run", file, "--timeout-ms", "5").status == 2
+
+
+def test_plan_shows_the_steps(onex: Onex, file: str) -> None:
+    """With their limits and branches; the input is judged."""
+    plain = onex("plan", file, "--set", "name=a").out.splitlines()
+
+    assert plain == [
+        "demo 2.0.0, at most 500 ms",
+        "  name: json_path",
+        "  clean: trim, at most 50 ms",
+        "  greet: conditional when value > 'b'",
+        "    then:",
+        "      upper: case_conversion",
+        "  off: split (disabled)",
+    ]
+    document = json.loads(onex("plan", file, "--set", "name=a", "--json").out)
+    assert document["contract"]["pipeline_timeout_ms"] == 500
+    assert [step["step_name"] for step in document["steps"]] == ["name", "clean", "greet", "off"]
+    assert onex("plan", file).status == 2
+
+
+def test_graph_draws_the_steps(onex: Onex, file: str) -> None:
+    """In both languages; branches are dotted, disabled steps are left out."""
+    mermaid, dot = onex("graph", file).out, onex("graph", file, "--format", "dot").out
+
+    assert "s_name --> s_clean" in mermaid
+    assert 's_greet -. "then" .-> s_upper' in mermaid
+    assert "s_clean -> s_greet" in dot
+    assert 's_greet -> s_upper [style=dashed, label="then"]' in dot
+    assert "off" not in mermaid + dot
+
+
+def test_a_new_contract_is_valid_and_runs_at_once(onex: Onex, tmp_path: Path) -> None:
+    """The schema beside it accepts it, and those of all kinds do."""
+    made = onex("new", "compute", "hello")
+    ran = onex("run", "hello.yaml", "--set", "name= bob ")
+
+    assert (made.status, onex("validate", "hello.yaml").status) == (0, 0)
+    assert json.loads(ran.out) == {"given": " bob ", "name": "bob", "greeting": "Hello, bob!"}
+    assert json.loads((tmp_path / "onex-compute.schema.json").read_text()) == json.loads(onex("schema", "compute").out)
+    assert len(json.loads(onex("schema").out)["anyOf"]) > 1
