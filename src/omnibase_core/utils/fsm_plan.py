@@ -40,13 +40,17 @@ _META: Final = frozenset({"action_id", "timestamp", "correlation_id", "trigger"}
 class MachineScope(Scope):
     """What templates and expressions read: the data before the transition, or behind it."""
 
-    __slots__ = ("roots", "state")
+    __slots__ = ("state",)
 
     def __init__(self, state: LayeredMap, payload: Mapping[str, JsonValue], meta: Mapping[str, JsonValue]) -> None:
         self.state = state
         self.input = payload
         self.meta = meta
-        self.roots: Roots = {"state": state, "payload": payload, "meta": meta}
+
+    @property
+    def roots(self) -> Roots:
+        """The same by the names of CEL; made when an expression asks."""
+        return cast("Roots", {"state": self.state, "payload": self.input, "meta": self.meta})  # as they were given
 
 
 Evaluate = Callable[[MachineScope], JsonValue]

@@ -63,12 +63,13 @@ class LayeredMap(Mapping[str, JsonValue]):
 
     def updated(self, changes: Layer) -> "LayeredMap":
         """This map with `changes`, which nobody else may hold."""
-        newest, *others = self._layers
-        if not others:
-            return LayeredMap((changes, newest))
-        top = {**newest, **changes}
+        layers = self._layers
+        if len(layers) == 1:
+            return LayeredMap((changes, layers[0]))
+        top = {**layers[0], **changes}
         if len(top) <= _TOP:
-            return LayeredMap((top, *others))
+            return LayeredMap((top, *layers[1:]))
+        others = list(layers[1:])
         most = _TOP * _GROWTH
         while others and len(others[0]) <= most:
             top = {**others.pop(0), **top}
