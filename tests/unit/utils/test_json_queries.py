@@ -57,7 +57,7 @@ def test_a_hostile_text_is_searched_for_a_second_at_most(path: str) -> None:
     assert time.monotonic() - began < 3
 
 
-@pytest.mark.parametrize("pattern", ["a{99999999999999999999}", "(a", "(?P<1>a)", "[z-a]"])
+@pytest.mark.parametrize("pattern", ["a{2,1}", "(a", "(?P<1>a)", "(?au)x", "(" * 3_000 + ")" * 3_000])
 def test_a_pattern_that_cannot_be_compiled_says_so(pattern: str) -> None:
     """As one kind of error."""
     with pytest.raises(PatternError):
@@ -66,4 +66,4 @@ def test_a_pattern_that_cannot_be_compiled_says_so(pattern: str) -> None:
 
 def test_a_pattern_in_a_path_that_cannot_be_compiled_matches_nothing() -> None:
     """As RFC 9535 says."""
-    assert compile_query("$[?match(@, 'a{99999999999999999999}')]")(["a"], FAR) == []
+    assert compile_query("$[?match(@, 'a{2,1}')]")(["a"], FAR) == []
