@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
     from omnibase_core.utils.effect_plan import EffectPlan, OperationPlan
+    from omnibase_core.utils.fsm_plan import FsmPlan
 
 
 class Format(StrEnum):
@@ -21,6 +22,7 @@ class Format(StrEnum):
 
     MERMAID = "mermaid"
     DOT = "dot"
+    SVG = "svg"
 
 
 def graph(
@@ -31,9 +33,21 @@ def graph(
 
     A solid arrow is the order, a dotted one carries outputs; what is not idempotent has a double border.
 
+    Of a state machine: states, and arrows with trigger and guard. It is the one that --format svg draws by itself.
+
     [bold]Example[/]: onex graph orders.yaml --format dot | dot -Tsvg > orders.svg
     """
     loaded = _inputs.load(file)
+    if loaded.kind == "reducer":
+        from omnibase_runtime.commands import _machine
+
+        machine = cast("FsmPlan", loaded.plan).machine  # the plan of this kind
+        draw = {Format.MERMAID: _machine.mermaid, Format.DOT: _machine.dot, Format.SVG: _machine.svg}[picture]
+        for line in draw(machine):
+            _console.say(line)
+        return
+    if picture is Format.SVG:
+        raise _console.usage("--format svg draws state machines; for other contracts write --format dot | dot -Tsvg")
     if loaded.compute_subcontract is not None:
         for line in _pipeline(loaded.compute_subcontract, picture):
             _console.say(line)

@@ -5,7 +5,7 @@ import json
 import logging
 import signal
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from omnibase_core.models.model_effect_input import ModelEffectInput
     from omnibase_core.models.model_effect_output import ModelEffectOutput
     from omnibase_core.nodes.node_effect import NodeEffect
+    from omnibase_core.utils.fsm_plan import FsmPlan
     from omnibase_runtime.commands._progress import Progress
 
 _log = logging.getLogger("onex.run")
@@ -43,6 +44,9 @@ def run(
 ) -> None:
     """Carry out a contract. Of a compute contract the output goes to standard output, as JSON.
 
+    Of a state machine the input is a log, {"actions": [{"action": "PLACE", "payload": {}}]}, and the output its state,
+    its intents (nothing carries them out here) and the actions that it ignored.
+
     The summary, or with --json the output model, goes to standard output; progress and errors go to standard error.
     With --json a failure is one document too: [bold]error[/] and the partial [bold]output[/].
 
@@ -55,6 +59,13 @@ def run(
     """
     _console.mode.json = as_json
     loaded = _inputs.load(file)
+    if loaded.kind == "reducer":
+        from omnibase_runtime.commands._machine import run_log
+
+        if timeout_ms is not None:
+            raise _console.usage("--timeout-ms is for effects; a state machine waits for nothing")
+        machine = cast("FsmPlan", loaded.plan)  # the plan of this kind
+        raise typer.Exit(run_log(machine, _inputs.read_input(text, assignments or [], file)))
     if loaded.compute_plan is not None:
         from omnibase_runtime.commands._compute import run_pipeline
 
