@@ -12,7 +12,7 @@ from omnibase_core._moved import MOVED
 
 STATEMENTS = Path(__file__).with_name("import_paths.txt").read_text().splitlines()
 BASES = "omnibase_core.core.infrastructure_service_bases"
-NOT_YET = ("NodeComputeService", "NodeReducerService", "NodeOrchestratorService")
+NOT_YET = ("NodeOrchestratorService",)
 WARNS = "from omnibase_core.legacy.node_effect_v1 import NodeEffectLegacy"
 
 

@@ -1,34 +1,32 @@
 """The service bases: nodes with health, metrics, events and configuration, and nothing to set up.
 
-What a service adds is composed of parts (a window of outcomes, dependencies, the container's services), not inherited
-level by level.
+What a service adds is one mixin composed of parts (a window of outcomes, dependencies, the container's services), not
+inherited level by level.
 """
 
-import asyncio
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
-from pydantic import JsonValue
-
-from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_health_status import EnumHealthStatus
-from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.logging.redaction import redact
+from omnibase_core.mixins.algorithm_run import run_algorithm
 from omnibase_core.mixins.effect_binding import Container
-from omnibase_core.mixins.service_health import OutcomeWindow, Ping, ask, judge_health, resource_usage
+from omnibase_core.mixins.mixin_service import MixinService, Verdict
+from omnibase_core.mixins.service_health import Ping
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.contracts.model_contract_effect import ModelContractEffect
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import ModelDbIOConfig, ModelKafkaIOConfig
+from omnibase_core.models.model_compute_input import ModelComputeInput
+from omnibase_core.models.model_compute_output import ModelComputeOutput
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import ModelEffectOutput
-from omnibase_core.models.model_health import NodeHealthStatus
+from omnibase_core.models.model_reducer_input import ModelReducerInput
+from omnibase_core.models.model_reducer_output import ModelReducerOutput
+from omnibase_core.nodes.node_compute import NodeCompute
 from omnibase_core.nodes.node_effect import NodeEffect
-from omnibase_core.protocols.protocol_effect_metrics import ProtocolEffectMetrics, ProtocolOperationMeter
-from omnibase_core.protocols.protocol_services import NodeConfigProvider
+from omnibase_core.nodes.node_reducer import NodeReducer
+from omnibase_core.protocols.protocol_services import ProtocolAlgorithmRegistry
 from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
 from omnibase_core.utils.contract_request import request_of
-
-_NOT_THE_NODES: Final = frozenset({EnumCoreErrorCode.VALIDATION_ERROR, EnumCoreErrorCode.CANCELLED})
-"""Codes of the caller's mistakes and wishes: they say nothing about the node, and are left out of its error rate."""
+from omnibase_core.utils.result_cache import ResultCache
 
 
 class _Pinged(Protocol):
@@ -37,24 +35,11 @@ class _Pinged(Protocol):
     async def ping(self, connection_name: str) -> None: ...
 
 
-class ServiceParts:
-    """What a service base has beside its node."""
-
-    __slots__ = ("dependencies", "draining", "meters", "outcomes")
-
-    def __init__(self) -> None:
-        self.outcomes = OutcomeWindow()
-        self.dependencies: dict[str, Ping] = {}
-        self.meters: dict[str, ProtocolOperationMeter | None] = {}
-        self.draining = False
+def _well(_output: object) -> Verdict:
+    return Verdict()
 
 
-def _service(container: Container, key: str) -> object | None:
-    find = getattr(container, "get_service_optional", None)
-    return find(key) if callable(find) else None
-
-
-class ModelServiceEffect(NodeEffect):
+class ModelServiceEffect(MixinService, NodeEffect):
     """An effect node that runs as a service; works with a bare container.
 
     Every call of `process` counts in the error rate of the last minute, and of a code-driven node in the metrics under
@@ -62,19 +47,13 @@ class ModelServiceEffect(NodeEffect):
     readiness that it can do its work now.
     """
 
-    def __init__(self, container: Container | None = None) -> None:
-        super().__init__(container)
-        self._service_parts = ServiceParts()
-
-    @property
-    def _parts(self) -> ServiceParts:
-        """Also there when a subclass never called the constructor of its base."""
-        parts: ServiceParts = self.__dict__.setdefault("_service_parts", ServiceParts())
-        return parts
+    container: Container
 
     async def process(self, input_data: ModelEffectInput) -> ModelEffectOutput:
         """Like `NodeEffect.process`, counted."""
-        return await self._counted(super().process, input_data)
+        metric = None if hasattr(self, "effect_subcontract") else input_data.effect_type.value
+        run = super().process
+        return await self._counted(lambda: run(input_data), _effect_verdict, metric)
 
     async def execute_effect(self, input_data: ModelEffectInput | ModelContractEffect) -> ModelEffectOutput:
         """Run the node's contract with this input; or a `ModelContractEffect`, which brings contract and input."""
@@ -84,96 +63,10 @@ class ModelServiceEffect(NodeEffect):
         node = NodeEffect(self.container)
         node.effect_subcontract = subcontract
         effect = ModelEffectInput(operation_data=data, correlation_id=input_data.correlation_id)
-        return await self._counted(node.execute_effect, effect)
+        return await self._counted(lambda: node.execute_effect(effect), _effect_verdict, None)
 
-    async def _counted(self, call: "_Call", input_data: ModelEffectInput) -> ModelEffectOutput:
-        parts = self._parts
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-        outcome, reason, attempts, counts, success = "failed", "not_retryable", 1, True, False
-        try:
-            output = await call(input_data)
-            success = output.failed_operation is None
-            outcome, reason, attempts = (
-                ("succeeded", "success", output.total_retry_count + 1)
-                if success
-                else ("failed", "continued", output.total_retry_count + 1)
-            )
-            return output
-        except ModelOnexError as error:
-            counts = error.error_code not in _NOT_THE_NODES
-            reason = str(error.context.get("stop_reason", reason))
-            found = error.context.get("attempts", attempts)
-            attempts = found if isinstance(found, int) else attempts
-            raise
-        except asyncio.CancelledError:
-            outcome, reason, counts = "failed", "cancelled", False
-            raise
-        finally:
-            if counts:
-                parts.outcomes.record(success=success)
-            if not hasattr(self, "effect_subcontract"):
-                meter = self._meter(input_data.effect_type.value)
-                if meter is not None:
-                    meter.finished(outcome, reason, loop.time() - started, attempts)
-
-    def _meter(self, effect: str) -> ProtocolOperationMeter | None:
-        meters = self._parts.meters
-        if effect not in meters:
-            metrics = _service(self.container, "ProtocolEffectMetrics")
-            is_real = isinstance(metrics, ProtocolEffectMetrics) and isinstance(self.container, ModelONEXContainer)
-            meters[effect] = (
-                cast("ProtocolEffectMetrics", metrics).operation_meter(
-                    type(self).__name__, effect, "code"
-                )  # as checked
-                if is_real
-                else None
-            )
-        return meters[effect]
-
-    # --- health ----------------------------------------------------------------------------------------------------
-
-    def add_dependency(self, name: str, ping: Ping) -> None:
-        """Have `ping` asked at every health check. It raises, or gives False, when the dependency is down."""
-        self._parts.dependencies[name] = ping
-
-    async def health_check(self) -> NodeHealthStatus:
-        """How the node is, by its dependencies, its resources and its last minute.
-
-        Dependencies are those that were added, the named connections of the contract, and every service of the
-        container that was made and has a `ping()`; each is asked for at most two seconds. Never raises but
-        cancellation.
-        """
-        try:
-            dependencies = await ask(self._all_dependencies())
-            usage = resource_usage()
-            usage["concurrency"] = min(1.0, self._counters.in_flight / max(1, self.max_concurrent_effects))
-            return judge_health(dependencies, usage, self._parts.outcomes.error_rate())
-        except Exception as error:  # noqa: BLE001  # a check that fails is a finding
-            details: dict[str, JsonValue] = {"error": redact(f"{type(error).__name__}: {error}")}
-            return NodeHealthStatus(status=EnumHealthStatus.UNHEALTHY, details=details)
-
-    def is_live(self) -> bool:
-        """Whether the process answers; dependencies do not count."""
-        return True
-
-    async def is_ready(self) -> bool:
-        """Whether the node can do its work now: every dependency is up, and it is not draining."""
-        if self._parts.draining:
-            return False
-        answers = await ask(self._all_dependencies())
-        return all(problem is None for problem in answers.values())
-
-    def drain(self) -> None:
-        """Be not ready from now on; calls that come all the same are carried out."""
-        self._parts.draining = True
-
-    def _all_dependencies(self) -> dict[str, Ping]:
-        dependencies = dict(self._parts.dependencies)
-        if isinstance(self.container, ModelONEXContainer):
-            dependencies |= self.container.pings()
-            dependencies |= self._connections(self.container)
-        return dependencies
+    def _usage(self) -> dict[str, float]:
+        return {"concurrency": min(1.0, self._counters.in_flight / max(1, self.max_concurrent_effects))}
 
     def _connections(self, container: ModelONEXContainer) -> dict[str, Ping]:
         contract = getattr(self, "effect_subcontract", None)
@@ -191,17 +84,39 @@ class ModelServiceEffect(NodeEffect):
                 found[f"{operation.handler_type}:{name}"] = lambda p=pinged, n=name: p.ping(n)  # type: ignore[misc]  # bound now, not at the call
         return found
 
-    # --- configuration ---------------------------------------------------------------------------------------------
 
-    def get_config(self, name: str, default: JsonValue = None) -> JsonValue:
-        """A value of the container's `NodeConfigProvider`: the program's, else `ONEX_NODE__<NAME>` of the
-        environment.
-        """
-        provider = _service(self.container, "NodeConfigProvider")
-        if isinstance(provider, NodeConfigProvider) and isinstance(self.container, ModelONEXContainer):
-            return provider.get(name, default)
-        return default
+def _effect_verdict(output: ModelEffectOutput) -> Verdict:
+    return Verdict(success=output.failed_operation is None, attempts=output.total_retry_count + 1)
 
 
-class _Call(Protocol):
-    async def __call__(self, input_data: ModelEffectInput, /) -> ModelEffectOutput: ...
+class ModelServiceCompute(MixinService, NodeCompute):
+    """A compute node that runs as a service. Calls are counted under the class name and `compute`."""
+
+    container: ModelONEXContainer
+
+    async def process(self, input_data: ModelComputeInput) -> ModelComputeOutput:
+        """Like `NodeCompute.process`, counted."""
+        run = super().process
+        return await self._counted(lambda: run(input_data), _well, "compute")
+
+    async def execute_compute(self, input_data: ModelComputeInput | ModelContractCompute) -> ModelComputeOutput:
+        """Compute once; or carry out a `ModelContractCompute`, which names an algorithm and brings its input."""
+        if isinstance(input_data, ModelComputeInput):
+            return await self.process(input_data)
+        contract = input_data
+        registry = cast("ProtocolAlgorithmRegistry", self.container.get_service("ProtocolAlgorithmRegistry"))  # its key
+        cache = self.__dict__.setdefault("_algorithm_results", ResultCache())
+        return await self._counted(lambda: run_algorithm(contract, registry, cache=cache), _well, "compute")
+
+
+class ModelServiceReducer(MixinService, NodeReducer):
+    """A reducer node that runs as a service. Calls are counted under the class name and `reduce`."""
+
+    async def process(self, input_data: ModelReducerInput) -> ModelReducerOutput:
+        """Like `NodeReducer.process`, counted."""
+        run = super().process
+        return await self._counted(lambda: run(input_data), _well, "reduce")
+
+    async def execute_reduction(self, input_data: ModelReducerInput) -> ModelReducerOutput:
+        """Another name of `process`."""
+        return await self.process(input_data)

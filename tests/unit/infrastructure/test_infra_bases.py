@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import MagicMock
 from uuid import uuid4
 
 import pytest
@@ -13,13 +14,19 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode as Code
 from omnibase_core.enums.enum_effect_types import EnumEffectType
 from omnibase_core.enums.enum_health_status import EnumHealthStatus
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.infrastructure.infra_bases import ModelServiceEffect
+from omnibase_core.infrastructure.infra_bases import ModelServiceCompute, ModelServiceEffect, ModelServiceReducer
+from omnibase_core.mixins.mixin_service import MixinService
 from omnibase_core.mixins.service_health import OutcomeWindow, judge_health
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.contracts.model_contract_effect import ModelContractEffect
+from omnibase_core.models.model_compute_input import ModelComputeInput
 from omnibase_core.models.model_health import NodeHealthStatus
+from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.nodes import ModelEffectInput, ModelEffectTransaction, NodeEffect
 from omnibase_core.protocols.protocol_services import NodeConfigProvider
+from omnibase_core.utils.fsm_executor import FsmAction
 from omnibase_spi.defaults import SettingsConfigProvider
 from omnibase_spi.metrics import PrometheusEffectMetrics
 from omnibase_spi.testing import ScriptedHandler, container_with
@@ -375,6 +382,61 @@ async def test_an_operation_that_fits_nothing_is_a_validation_error(kind: str, p
 
 
 def test_a_service_is_a_node() -> None:
-    """Composition, not a chain: two classes up to the node and its mixins."""
-    assert ModelServiceEffect.__mro__[1] is NodeEffect
+    """Composition, not a chain: the node and one mixin."""
+    assert ModelServiceEffect.__bases__ == (MixinService, NodeEffect)
     assert NodeHealthStatus(status=EnumHealthStatus.HEALTHY).is_healthy
+
+
+# --- the pure kinds ------------------------------------------------------------------------------------------------
+
+
+async def test_a_compute_service_runs_computations_and_algorithms_and_counts_them() -> None:
+    """By name, or by a contract that names an algorithm and brings its input."""
+    registry = CollectorRegistry()
+    container = ModelONEXContainer()
+    container.register_service("ProtocolEffectMetrics", PrometheusEffectMetrics(registry))
+    node = ModelServiceCompute(container)
+    node.register_computation("double", _double)
+    doubled = await node.process(ModelComputeInput(data=21, computation_type="double"))
+    summed = await node.execute_compute(
+        ModelContractCompute.model_validate({"input_data": [1.5, 2.5], "algorithm_config": {"algorithm_type": "sum"}})
+    )
+    again = await node.execute_compute(ModelComputeInput(data=1, computation_type="double"))
+    with pytest.raises(ModelOnexError):
+        await node.process(ModelComputeInput(data=1, computation_type="missing"))
+
+    assert (doubled.result, summed.result, again.result) == (42, 4.0, 2)
+    labels = {"contract": "ModelServiceCompute", "operation": "compute", "handler": "code"}
+    count = "onex_operation_duration_seconds_count"
+    assert registry.get_sample_value(count, {**labels, "outcome": "succeeded"}) == 3
+    assert registry.get_sample_value(count, {**labels, "outcome": "failed"}) == 1
+    assert (await node.health_check()).status is EnumHealthStatus.DEGRADED
+
+
+def _double(value: object) -> object:
+    assert isinstance(value, int)
+    return value * 2
+
+
+async def test_a_reducer_service_folds_and_is_well() -> None:
+    """A reducer of code; both names of the call."""
+
+    class Counter(ModelServiceReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            assert isinstance(state, dict)
+            return {"n": state["n"] + 1}, []
+
+    node = Counter(ModelONEXContainer())
+    first = await node.process(ModelReducerInput(state={"n": 1}, action="add"))
+    second = await node.execute_reduction(ModelReducerInput(state={"n": 2}, action="add"))
+
+    assert (first.new_state, second.new_state) == ({"n": 2}, {"n": 3})
+    assert (await node.health_check()).is_healthy
+    assert await node.is_ready()
+
+
+def test_a_service_with_a_double_for_a_container_has_no_metrics_and_no_configuration() -> None:
+    """Nothing that a mock says is believed."""
+    node = ModelServiceEffect(MagicMock())
+
+    assert node.get_config("x", 3) == 3
