@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from omnibase_core.utils.contract_loader import LoadedContract
+    from omnibase_core.utils.fsm_plan import FsmPlan
 
 Files = Annotated[
     list[str], typer.Argument(metavar="FILES", help="Contract files; - for standard input.", show_default=False)
@@ -103,6 +104,10 @@ def _document(reports: Sequence[FileReport]) -> "JsonValue":
 def _named(contract: "LoadedContract") -> "JsonValue":
     """Name and version of the file's own, else those of what it holds."""
     effect, compute = contract.effect_subcontract, contract.compute_subcontract
+    if contract.kind == "reducer":
+        machine = cast("FsmPlan", contract.plan).machine  # the plan of this kind
+        own: JsonValue = contract.name or machine.state_machine_name
+        return {"kind": contract.kind, "name": own, "version": contract.version or machine.state_machine_version}
     name = contract.name or (effect.subcontract_name if effect else compute.operation_name if compute else None)
     version = contract.version or (effect.version if effect else compute.version if compute else None)
     return {"kind": contract.kind, "name": name, "version": version}
@@ -140,6 +145,10 @@ def _print_valid(report: FileReport) -> None:
 def _described(contract: "LoadedContract") -> str:
     from omnibase_runtime.commands._render import count
 
+    if contract.kind == "reducer":
+        machine = cast("FsmPlan", contract.plan).machine  # the plan of this kind
+        states = count(len(machine.states), "state")
+        return f"{contract.kind} {machine.state_machine_name} {machine.state_machine_version}, {states}"
     effect, compute = contract.effect_subcontract, contract.compute_subcontract
     if compute is not None:
         return f"{contract.kind} {compute.operation_name} {compute.version}, {count(len(compute.pipeline), 'step')}"

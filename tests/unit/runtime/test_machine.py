@@ -37,7 +37,9 @@ def test_a_machine_is_validated(onex: Onex, file: str) -> None:
     done = onex("validate", file)
 
     assert done.status == 0, done.err
-    assert "reducer" in done.out
+    assert "reducer orders 1.0.0, 3 states" in done.out
+    [found] = json.loads(onex("validate", file, "--json").out)["files"]
+    assert found["contracts"] == [{"kind": "reducer", "name": "orders", "version": "1.0.0"}]
 
 
 def test_a_machine_is_drawn_from_its_table(onex: Onex, file: str) -> None:
