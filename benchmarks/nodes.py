@@ -19,7 +19,7 @@ _DONE: Final = EffectResponse({"id": 5}, 200)
 class NoOp:
     """A handler that does nothing: what is left is the executor."""
 
-    async def execute(self, resolved_context: ResolvedIOContext, correlation_id: UUID) -> EffectResponse:  # noqa: ARG002  # the protocol's names
+    async def execute(self, resolved_context: ResolvedIOContext, correlation_id: UUID) -> EffectResponse:
         return _DONE
 
 
