@@ -22,6 +22,7 @@ from omnibase_core.logging.correlation import current_traceparent
 from omnibase_core.logging.redaction import redact
 from omnibase_core.mixins.cut import Cut, CutOffError
 from omnibase_core.mixins.effect_binding import BoundOperation, BoundPlan, fetch_secrets
+from omnibase_core.mixins.effect_records import attempt_record, success_record
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import (
     ModelResolvedContext,
     ModelResolvedHttpContext,
@@ -48,8 +49,6 @@ _SUCCEEDED: Final = EnumOperationOutcome.SUCCEEDED
 _FAILED: Final = EnumOperationOutcome.FAILED
 _UNKNOWN: Final = EnumOperationOutcome.UNKNOWN
 _SUCCESS: Final = EnumStopReason.SUCCESS
-_RESULT_FIELDS: Final = set(ModelEffectOperationResult.model_fields)
-_ATTEMPT_FIELDS: Final = set(ModelEffectAttempt.model_fields)
 
 
 @dataclass(slots=True)
@@ -123,7 +122,14 @@ async def run_operation(operation: BoundOperation, call: Call) -> Finished:
         elif ended >= progress.deadline and reason is EnumStopReason.ATTEMPTS:
             reason = EnumStopReason.DEADLINE
         progress.attempts.append(
-            _attempt_record(progress, started, ended, fault, delay_ms if repeat else 0.0, source if repeat else None)
+            attempt_record(
+                progress.number,
+                started - progress.started,
+                ended - started,
+                fault,
+                delay_ms if repeat else 0.0,
+                source if repeat else None,
+            )
         )
         if not repeat:
             fault.code = verdict.code
@@ -353,31 +359,12 @@ def _next_delay(
     return delay_ms, source, None
 
 
-def _attempt_record(
-    progress: _Progress, started: float, ended: float, fault: Fault | None, delay_ms: float, source: str | None
-) -> ModelEffectAttempt:
-    return trusted(
-        ModelEffectAttempt,
-        {
-            "number": progress.number,
-            "started_ms": (started - progress.started) * 1000,
-            "duration_ms": (ended - started) * 1000,
-            "phase": None if fault is None else fault.phase,
-            "status_code": None if fault is None else fault.status_code,
-            "error_kind": None if fault is None else fault.kind,
-            "delay_ms": delay_ms,
-            "delay_source": source,
-        },
-        _ATTEMPT_FIELDS,
-    )
-
-
 def _succeeded(
     operation: BoundOperation, call: Call, progress: _Progress, response: EffectResponse, started: float
 ) -> Finished:
     plan = operation.plan
     ended = call.loop.time()
-    progress.attempts.append(_attempt_record(progress, started, ended, None, 0.0, None))
+    progress.attempts.append(attempt_record(progress.number, started - progress.started, ended - started, None))
     fields: dict[str, ExtractedValue] = {}
     if plan.finders:
         try:
@@ -392,23 +379,7 @@ def _succeeded(
             )
             return _ended(operation, call, progress, EnumStopReason.NOT_RETRYABLE, _FAILED, fault)
     seconds = ended - progress.started
-    result = trusted(
-        ModelEffectOperationResult,
-        {
-            "operation_name": plan.name,
-            "success": True,
-            "duration_ms": seconds * 1000,
-            "outcome": _SUCCEEDED,
-            "retries": progress.number - 1,
-            "extracted_fields": fields,
-            "error_message": None,
-            "error_code": None,
-            "stop_reason": _SUCCESS,
-            "status_code": response.status_code,
-            "attempts": progress.attempts,
-        },
-        _RESULT_FIELDS,
-    )
+    result = success_record(plan.name, seconds * 1000, progress.attempts, fields, response.status_code)
     if operation.meter is not None:
         operation.meter.finished("succeeded", "success", seconds, progress.number)
     if operation.watch is not None:

@@ -10,7 +10,7 @@ from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 from weakref import WeakKeyDictionary
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase, EnumOperationOutcome, EnumStopReason
+from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase, EnumStopReason
 from omnibase_core.enums.enum_effect_policy import EnumExecutionMode
 from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.errors.onex_error import ModelOnexError
@@ -18,13 +18,14 @@ from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.logging.redaction import redact
 from omnibase_core.mixins.cut import Cut, CutOffError
 from omnibase_core.mixins.effect_binding import keep_in_loop
+from omnibase_core.mixins.effect_records import attempt_record, success_record
 from omnibase_core.mixins.effect_rollback import ModelEffectTransaction
 from omnibase_core.models.configuration.model_circuit_breaker import ModelCircuitBreaker
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.subcontracts.effect_retry_config import ModelEffectRetryPolicy
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectCircuitBreaker
 from omnibase_core.models.model_effect_input import ModelEffectInput
-from omnibase_core.models.model_effect_output import ModelEffectAttempt, ModelEffectOperationResult, ModelEffectOutput
+from omnibase_core.models.model_effect_output import ModelEffectAttempt, ModelEffectOutput
 from omnibase_core.models.primitives.trusted import trusted
 from omnibase_core.registry.breaker_registry import BreakerRegistry
 from omnibase_core.utils.effect_executor import retry_lists, utc_now
@@ -63,8 +64,6 @@ _CAP_MS: Final = 30_000
 _LISTS: Final = retry_lists(ModelEffectRetryPolicy())
 _BREAKER_DEFAULTS: Final = ModelEffectCircuitBreaker(enabled=True)
 _OUTPUT_FIELDS: Final = set(ModelEffectOutput.model_fields)
-_RESULT_FIELDS: Final = set(ModelEffectOperationResult.model_fields)
-_ATTEMPT_FIELDS: Final = set(ModelEffectAttempt.model_fields)
 _NO_FAULT: Final = Fault("", EnumCoreErrorCode.OPERATION_FAILED, EnumFaultPhase.DONE)
 
 
@@ -353,42 +352,14 @@ class _Run:
         return made
 
     def _record(self, began: float, fault: Fault | None, delay_ms: float) -> None:
-        self.attempts.append(
-            trusted(
-                ModelEffectAttempt,
-                {
-                    "number": self.number,
-                    "started_ms": (began - self.started) * 1000,
-                    "duration_ms": (self.loop.time() - began) * 1000,
-                    "phase": None if fault is None else fault.phase,
-                    "status_code": None if fault is None else fault.status_code,
-                    "error_kind": None if fault is None else fault.kind,
-                    "delay_ms": delay_ms,
-                    "delay_source": "backoff" if delay_ms else None,
-                },
-                _ATTEMPT_FIELDS,
-            )
-        )
+        now = self.loop.time()
+        source = "backoff" if delay_ms else None
+        record = attempt_record(self.number, began - self.started, now - began, fault, delay_ms, source)
+        self.attempts.append(record)
 
     def _output(self, result: dict[str, object]) -> ModelEffectOutput:
         duration_ms = (self.loop.time() - self.started) * 1000
-        operation = trusted(
-            ModelEffectOperationResult,
-            {
-                "operation_name": self.input.effect_type.value,
-                "success": True,
-                "duration_ms": duration_ms,
-                "outcome": EnumOperationOutcome.SUCCEEDED,
-                "retries": self.number - 1,
-                "extracted_fields": {},
-                "error_message": None,
-                "error_code": None,
-                "stop_reason": EnumStopReason.SUCCESS,
-                "status_code": None,
-                "attempts": self.attempts,
-            },
-            _RESULT_FIELDS,
-        )
+        operation = success_record(self.input.effect_type.value, duration_ms, self.attempts, {}, None)
         return trusted(
             ModelEffectOutput,
             {

@@ -13,6 +13,7 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.mixins.mixin_compute_execution import MixinComputeExecution
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
 from omnibase_core.models.model_compute_input import ModelComputeInput
 from omnibase_core.models.model_compute_output import ModelComputeOutput, ModelComputePipelineResult
 from omnibase_core.utils.contract_findings import did_you_mean
@@ -57,16 +58,11 @@ class NodeCompute(MixinComputeExecution):
         Raises ContractError with every problem of the contract, and ModelOnexError VALIDATION_ERROR for a contract of
         another kind or a `str` that names a file.
         """
-        from omnibase_core.utils.contract_loader import load_contract  # YAML: a node written in Python never needs it
+        from omnibase_core.utils.contract_loader import load_kind  # YAML: a node written in Python never needs it
 
-        loaded = load_contract(contract)
-        if loaded.compute_subcontract is None:
-            raise ModelOnexError(
-                f"{loaded.source}: NodeCompute runs a compute_subcontract, found {loaded.kind}_subcontract",
-                EnumCoreErrorCode.VALIDATION_ERROR,
-            )
+        loaded = load_kind(contract, "compute", "NodeCompute")
         node = cls(container)
-        node.compute_subcontract = loaded.compute_subcontract
+        node.compute_subcontract = cast("ModelComputeSubcontract", loaded.subcontract)  # of this kind
         node._compute_plan = loaded.compute_plan
         return node
 

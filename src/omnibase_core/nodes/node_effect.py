@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Final, Literal, Self
+from typing import ClassVar, Final, Literal, Self, cast
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
@@ -68,16 +68,11 @@ class NodeEffect(MixinEffectExecution, MixinCodeEffect):
         Raises ContractError with every problem of the contract, and ModelOnexError VALIDATION_ERROR for a contract of
         another kind or a `str` that names a file.
         """
-        from omnibase_core.utils.contract_loader import load_contract  # YAML: a node written in Python never needs it
+        from omnibase_core.utils.contract_loader import load_kind  # YAML: a node written in Python never needs it
 
-        loaded = load_contract(contract)
-        if loaded.effect_subcontract is None:
-            raise ModelOnexError(
-                f"{loaded.source}: NodeEffect runs an effect_subcontract, found {loaded.kind}_subcontract",
-                EnumCoreErrorCode.VALIDATION_ERROR,
-            )
+        loaded = load_kind(contract, "effect", "NodeEffect")
         node = cls(container)
-        node.effect_subcontract = loaded.effect_subcontract
+        node.effect_subcontract = cast("ModelEffectSubcontract", loaded.subcontract)  # of this kind
         node._effect_plan = loaded.effect_plan
         return node
 

@@ -57,14 +57,9 @@ class NodeReducer:
         Raises ContractError with every problem of the contract, ModelOnexError VALIDATION_ERROR for a contract of
         another kind, and CONFIGURATION_ERROR when it has expressions and the extra `cel` is not installed.
         """
-        from omnibase_core.utils.contract_loader import load_contract  # YAML: a node written in Python never needs it
+        from omnibase_core.utils.contract_loader import load_kind  # YAML: a node written in Python never needs it
 
-        loaded = load_contract(contract)
-        if loaded.kind != "reducer":
-            raise ModelOnexError(
-                f"{loaded.source}: NodeReducer runs a reducer_subcontract, found {loaded.kind}_subcontract",
-                EnumCoreErrorCode.VALIDATION_ERROR,
-            )
+        loaded = load_kind(contract, "reducer", "NodeReducer")
         node = cls(container)
         node.reducer_subcontract = cast("ModelReducerSubcontract", loaded.subcontract)  # of this kind
         node._plan = cast("FsmPlan", loaded.plan)  # as above

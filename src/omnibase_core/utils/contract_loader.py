@@ -105,6 +105,18 @@ def load_contract(contract: str | Path) -> LoadedContract:
     return loaded
 
 
+def load_kind(contract: str | Path, kind: str, node: str) -> LoadedContract:
+    """Load a contract for a node that runs one kind; another kind is ModelOnexError VALIDATION_ERROR."""
+    loaded = load_contract(contract)
+    if loaded.kind != kind:
+        raise ModelOnexError(
+            f"{loaded.source}: {node} runs {'an' if kind[0] in 'aeiou' else 'a'} {kind}_subcontract, "
+            f"found {loaded.kind}_subcontract",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+        )
+    return loaded
+
+
 def judge_text(text: str | bytes, file: str = "<text>") -> list[Judged]:
     """Judge every document of a text; never empty. A text that cannot be read to its end has a last document without
     a contract, whose diagnostics say why.

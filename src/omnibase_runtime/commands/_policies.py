@@ -1,6 +1,5 @@
 """Effective policies and where each value comes from; the schedule of attempts; who says what is idempotent."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -160,8 +159,3 @@ def phase_rows(operation: ModelEffectOperation, plan: OperationPlan, *, in_trans
 
 def _listed(plan: OperationPlan) -> str:
     return ", ".join(sorted(plan.lists.errors)) or "nothing (retryable_errors is empty)"
-
-
-def non_default(settings: Sequence[Setting]) -> list[Setting]:
-    """Those that somebody chose."""
-    return [setting for setting in settings if setting.source != BUILT_IN]

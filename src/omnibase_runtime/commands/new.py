@@ -12,6 +12,10 @@ from omnibase_runtime.commands._options import PlainUsage
 
 SCHEMA_FILE: Final = "onex-effect.schema.json"
 _COMPUTE_SCHEMA_FILE: Final = "onex-compute.schema.json"
+_ContractName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)
+]
+_Directory = Annotated[Path, typer.Option("--dir", "-d", metavar="DIR", help="Where to; made if it is missing.")]
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _EFFECT: Final = """\
 # yaml-language-server: $schema=./{schema}
@@ -122,12 +126,8 @@ def _new() -> None:
 
 @new.command("effect", cls=PlainUsage)
 def effect(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)
-    ],
-    directory: Annotated[
-        Path, typer.Option("--dir", "-d", metavar="DIR", help="Where to; made if it is missing.")
-    ] = Path(),
+    name: _ContractName,
+    directory: _Directory = Path(),
 ) -> None:
     """Write an effect contract, and the schema by which editors check it. Nothing is overwritten.
 
@@ -138,12 +138,8 @@ def effect(
 
 @new.command("compute", cls=PlainUsage)
 def compute(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)
-    ],
-    directory: Annotated[
-        Path, typer.Option("--dir", "-d", metavar="DIR", help="Where to; made if it is missing.")
-    ] = Path(),
+    name: _ContractName,
+    directory: _Directory = Path(),
 ) -> None:
     """Write a compute contract, and the schema by which editors check it. Nothing is overwritten.
 
