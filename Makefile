@@ -34,7 +34,11 @@ check: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/dev
+$(VENV)/bench: $(VENV)/dev requirements/bench.txt
+	$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
+
+bench: $(VENV)/bench
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/dev
@@ -44,6 +48,7 @@ lock: $(VENV)/dev
 	$(PIP) install uv
 	$(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in --extra all --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements/dev.txt
 	$(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in --extra all --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet pyproject.toml requirements/build.in --extra all --extra dev --extra bench --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate -c requirements/dev.txt -o requirements/bench.txt
 
 clean:
 	rm -rf $(VENV) .onex .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .benchmarks
