@@ -6,7 +6,10 @@ nothing. A name that is used in another way (`size(state)`, `state[payload.key]`
 are never used, because `has(a.b)` does not work on them.
 
 Comprehensions have the engine's iteration budget and regular expressions run in linear time, so an evaluation ends.
-Maps come out sorted by key. Not promised: an order of lists that are made by iterating over a map (`m.map(k, ...)`).
+
+Equal data give equal values in every process. Maps come out sorted by key. The engine iterates over a map in another
+order each time, and its type is known when it runs only; so `map` and `filter` are compiled with a call that puts the
+keys of a map in order, and leaves a list alone (`_in_order`). The other macros give a boolean, which no order changes.
 """
 
 import re
@@ -14,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from math import isfinite
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from pydantic import JsonValue
 
@@ -58,6 +61,9 @@ _PROBLEM = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^'.]*)")
 _PLAIN_STRING = re.compile(r"""(['"])([^'"\\]*)\1""")
 _OPERAND_ENDS: Final = frozenset(")]}`")
+_ORDER: Final = "in_order_"
+_ORDER_SHOWS: Final = frozenset({"map", "filter"})
+"""Macros whose value depends on the order in which they go over a map."""
 MAX_CHARACTERS: Final = 10_000
 """Length of an expression."""
 
@@ -145,6 +151,8 @@ class CelProgram:
         raise self._failed(f"it gave {kind}, which has no JSON form; convert it, for times with string(...)")
 
     def _failed(self, reason: str) -> ModelOnexError:
+        if _ORDER in reason or _as_it_is.__name__ in reason:
+            reason = "map() and filter() go over lists and maps of JSON values; convert times with string(...) before"
         return ModelOnexError(
             f"CEL {self.text!r}: {' '.join(reason.split())[:300]}",
             EnumCoreErrorCode.VALIDATION_ERROR,
@@ -159,7 +167,7 @@ def compile_cel(text: str, names: Sequence[str], *, condition: bool = False) -> 
     Raises CelError with the place of what is wrong (syntax, undeclared names and functions), and ModelOnexError
     CONFIGURATION_ERROR when the extra `cel` is not installed.
     """
-    environment = _environment(tuple(names))
+    engine = _engine(tuple(names))
     if len(text) > MAX_CHARACTERS:
         raise CelError(f"the expression has {len(text)} characters, allowed are {MAX_CHARACTERS}", 0, "split it")
     try:
@@ -167,17 +175,27 @@ def compile_cel(text: str, names: Sequence[str], *, condition: bool = False) -> 
     except UnicodeEncodeError as error:
         raise CelError("the expression holds a lone surrogate", error.start, "write it in Unicode") from None
     try:
-        expression = environment.compile(text)
+        expression = engine.plain.compile(text)
     except RuntimeError as error:
         raise _explained(str(error), text, names) from None
+    ordered = _in_order(text)
+    if ordered != text:
+        expression = engine.ordering.compile(ordered)
     program = CelProgram(text, expression, _reads(text, frozenset(names)))
     if condition and program.gives not in {"BOOL", "DYN"}:
         raise CelError(f"a condition must give true or false, this one gives {program.gives}", 0, "compare it")
     return program
 
 
+class _Engine(NamedTuple):
+    """plain: compiles what users write. ordering: also knows the call of `_in_order`, which users may not write."""
+
+    plain: _Environment
+    ordering: _Environment
+
+
 @lru_cache(maxsize=64)
-def _environment(names: tuple[str, ...]) -> _Environment:
+def _engine(names: tuple[str, ...]) -> _Engine:
     try:
         cel = import_module("cel_expr_python.cel")
     except ImportError as error:
@@ -187,8 +205,28 @@ def _environment(names: tuple[str, ...]) -> _Environment:
             EnumCoreErrorCode.CONFIGURATION_ERROR,
             {"extra": "cel"},
         ) from error
-    made = cel.NewEnv(variables=dict.fromkeys(names, cel.Type.DYN))
-    return cast("_Environment", made)  # the module is untyped
+    variables = dict.fromkeys(names, cel.Type.DYN)
+    overloads = [
+        cel.Overload(f"{_ORDER}_{kind.name()}", cel.Type.DYN, [kind], is_member=True, impl=implementation)
+        for kind, implementation in ((cel.Type.LIST, _as_it_is), (cel.Type.MAP, _sorted_keys))
+    ]
+    made = (
+        cel.NewEnv(variables=variables),
+        cel.NewEnv(variables=variables, functions=[cel.FunctionDecl(_ORDER, overloads)]),
+    )
+    return _Engine(*cast("tuple[_Environment, _Environment]", made))  # the module is untyped
+
+
+def _as_it_is(items: list[object]) -> list[object]:
+    return items
+
+
+def _sorted_keys(items: dict[object, object]) -> list[str]:
+    keys = [key for key in items if isinstance(key, str)]
+    if len(keys) < len(items):
+        raise ValueError("map() and filter() go over maps with keys that are texts, as those of JSON are")
+    keys.sort()
+    return keys
 
 
 def _is_error(result: _Value) -> bool:
@@ -234,18 +272,84 @@ def _add(tree: Tree, path: Path) -> None:
     tree[last] = None
 
 
-def _paths(text: str, names: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """Where a name is used, and the path of constant keys behind it. A local name that hides one counts as well."""
-    tokens = [match for match in _TOKEN.finditer(text) if match.lastgroup != "space"]
+def keys_read(text: str, root: str) -> Iterator[tuple[str, int]]:
+    """The constant keys that an expression reads right below a name, such as `a` of `root.a.b`, and their offsets.
+
+    None when a macro of the expression has a variable of this name.
+    """
+    tokens = _tokens(text)
     words = [token[0] for token in tokens]
+    if any(words[at : at + 3] == ["(", root, ","] for at in range(len(words))):
+        return
+    for index in _uses(tokens, frozenset({root})):
+        path = _path_behind(tokens, words, index + 1)
+        if path:
+            yield path[0], tokens[index + 2].start()
+
+
+def _tokens(text: str) -> list[re.Match[str]]:
+    return [match for match in _TOKEN.finditer(text) if match.lastgroup != "space"]
+
+
+def _uses(tokens: Sequence[re.Match[str]], names: frozenset[str]) -> Iterator[int]:
+    """The tokens that stand for one of the names. A local name that hides one counts as well."""
     for index, token in enumerate(tokens):
         if token.lastgroup != "name" or token[0] not in names:
             continue
-        if index and words[index - 1] == ".":
+        if index and tokens[index - 1][0] == ".":
             before = tokens[index - 2] if index > 1 else None
             if before is not None and (before.lastgroup != "other" or before[0] in _OPERAND_ENDS):
                 continue  # a field of something else that is called the same
-        yield token[0], _path_behind(tokens, words, index + 1)
+        yield index
+
+
+def _paths(text: str, names: frozenset[str]) -> Iterator[tuple[str, Path]]:
+    """Where a name is used, and the path of constant keys behind it."""
+    tokens = _tokens(text)
+    words = [token[0] for token in tokens]
+    for index in _uses(tokens, names):
+        yield words[index], _path_behind(tokens, words, index + 1)
+
+
+def _in_order(text: str) -> str:
+    """The expression with a call before each macro whose value an order shows in, unless it goes over a list for sure.
+
+    `state.m.map(k, k)` becomes `state.m.in_order_().map(k, k)`. The text has been compiled, so a macro has a receiver.
+    """
+    tokens = _tokens(text)
+    words = [token[0] for token in tokens]
+    opened: list[int] = []
+    lists: set[int] = set()  # tokens at which something ends that is a list for sure
+    places: list[int] = []
+    for index, word in enumerate(words):
+        if tokens[index].lastgroup == "other" and word in "([{":
+            opened.append(index)
+        elif tokens[index].lastgroup == "other" and word in ")]}":
+            start = opened.pop()
+            if _is_list(words, tokens, start):
+                lists.add(index)
+        elif word in _ORDER_SHOWS and _is_macro(words, index) and index - 2 not in lists:
+            places.append(tokens[index - 1].start())
+    for place in reversed(places):
+        text = f"{text[:place]}.{_ORDER}(){text[place:]}"
+    return text
+
+
+def _is_macro(words: Sequence[str], index: int) -> bool:
+    return words[index - 1 : index] == ["."] and words[index + 1 : index + 2] == ["("]
+
+
+def _is_list(words: Sequence[str], tokens: Sequence[re.Match[str]], start: int) -> bool:
+    """Whether the bracket opens a list that is written down, or the arguments of a macro that gives one."""
+    if words[start] == "[":
+        before = tokens[start - 1] if start else None
+        return before is None or (before.lastgroup == "other" and before[0] not in _OPERAND_ENDS)
+    return (
+        words[start] == "("
+        and words[start - 1 : start][:1] != []
+        and words[start - 1] in _ORDER_SHOWS
+        and (_is_macro(words, start - 1))
+    )
 
 
 def _path_behind(tokens: Sequence[re.Match[str]], words: Sequence[str], index: int) -> Path:

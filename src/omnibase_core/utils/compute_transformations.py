@@ -18,7 +18,7 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.grammar.template_text import Hole, TemplateError, holes, parse_template
 from omnibase_core.models.contracts.contract_model import Breach, Offset
 from omnibase_core.models.contracts.subcontracts import compute_transformations as configs
-from omnibase_core.utils.cel_expressions import CelError, CelProgram, compile_cel
+from omnibase_core.utils.cel_expressions import CelError, CelProgram, compile_cel, keys_read
 from omnibase_core.utils.compute_run import ComputeRun
 from omnibase_core.utils.contract_findings import kind_of
 from omnibase_core.utils.contract_hash import canonical_json
@@ -81,9 +81,9 @@ def compile_transformation(config: configs.TransformationConfig, visible: frozen
         case configs.ModelTypeConversionConfig():
             return _CONVERSIONS[config.target_type]
         case configs.ModelFilterConfig():
-            return _filter(config.expression, report)
+            return _filter(config.expression, visible, report)
         case configs.ModelMapConfig():
-            return _map(config.expression, report)
+            return _map(config.expression, visible, report)
         case configs.ModelSortConfig():
             return _sort(config, report)
         case configs.ModelGroupByConfig():
@@ -95,7 +95,7 @@ def compile_transformation(config: configs.TransformationConfig, visible: frozen
         case configs.ModelLimitConfig():
             return _limit(config.offset, config.offset + config.count)
         case configs.ModelArithmeticConfig():
-            return _arithmetic(config.expression, report)
+            return _arithmetic(config.expression, visible, report)
 
 
 # --- texts ---------------------------------------------------------------------------------------------------------
@@ -433,18 +433,25 @@ def _limit(start: int, end: int) -> Transform:
 
 
 def program_of(
-    text: str, names: tuple[str, ...], place: str, report: Report, *, condition: bool = False
+    text: str, names: tuple[str, ...], visible: frozenset[str], place: str, report: Report, *, condition: bool = False
 ) -> CelProgram | None:
-    """The program of an expression in a contract; None when it was refused."""
+    """The program of an expression in a contract; None when it was refused.
+
+    visible: names of the steps whose outputs it may read.
+    """
     try:
-        return compile_cel(text, names, condition=condition)
+        program = compile_cel(text, names, condition=condition)
     except CelError as error:
         report(Breach("E-CEL", error.message, (place, Offset(error.offset)), repr(text), ", ".join(names), error.fix))
-    return None
+        return None
+    unknown = [(name, offset) for name, offset in keys_read(text, "steps") if name not in visible]
+    for name, offset in unknown:
+        report(unknown_step(name, visible, (place, Offset(offset))))
+    return None if unknown else program
 
 
-def _filter(text: str, report: Report) -> Transform:
-    program = program_of(text, ITEM_NAMES, "expression", report, condition=True)
+def _filter(text: str, visible: frozenset[str], report: Report) -> Transform:
+    program = program_of(text, ITEM_NAMES, visible, "expression", report, condition=True)
     if program is None:
         return identity
     holds = program.holds
@@ -465,8 +472,8 @@ def _filter(text: str, report: Report) -> Transform:
     return transform
 
 
-def _map(text: str, report: Report) -> Transform:
-    program = program_of(text, ITEM_NAMES, "expression", report)
+def _map(text: str, visible: frozenset[str], report: Report) -> Transform:
+    program = program_of(text, ITEM_NAMES, visible, "expression", report)
     if program is None:
         return identity
     evaluate = program.evaluate
@@ -490,8 +497,8 @@ def _at_item(index: int, error: ModelOnexError) -> ModelOnexError:
     return ModelOnexError(f"item {index}: {error.message}", error.error_code, {**error.context, "item": index})
 
 
-def _arithmetic(text: str, report: Report) -> Transform:
-    program = program_of(text, VALUE_NAMES, "expression", report)
+def _arithmetic(text: str, visible: frozenset[str], report: Report) -> Transform:
+    program = program_of(text, VALUE_NAMES, visible, "expression", report)
     if program is None:
         return identity
     evaluate = program.evaluate

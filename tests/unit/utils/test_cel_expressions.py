@@ -9,7 +9,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.utils.cel_expressions import MAX_CHARACTERS, CelError, compile_cel
+from omnibase_core.utils.cel_expressions import MAX_CHARACTERS, CelError, compile_cel, keys_read
 
 NAMES = ("state", "payload", "meta")
 ROOTS: dict[str, Mapping[str, object] | JsonValue] = {
@@ -171,6 +171,68 @@ def test_a_condition_of_another_type_is_a_mistake_of_its_text() -> None:
     """As far as the type is known."""
     with pytest.raises(CelError, match="gives INT"):
         compile_cel("1 + 1", NAMES, condition=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("state.m.map(k, k)", ["a", "b", "c"]),
+        ("state . m // of letters\n . map (k, state.m[k] > 1, k)", ["a", "b"]),
+        ("dyn(state.m).filter(k, state.m[k] > 1)", ["a", "b"]),
+        ("[state.m][0].map(k, k).filter(k, k != 'b')", ["a", "c"]),
+        ("{'z': 1, 'y': 2}.map(k, k)", ["y", "z"]),
+        ("state.list.map(x, x + 1)", [3, 2]),
+        ("state.nested.map(m, m.map(k, k))", [["a", "b"]]),
+        ("[timestamp('2026-01-01T00:00:00Z')].map(t, t).map(t, string(t))", ["2026-01-01T00:00:00Z"]),
+        ("state.map", "a key"),
+    ],
+)
+def test_going_over_a_map_is_going_over_its_sorted_keys(text: str, value: JsonValue) -> None:
+    """However the map is come by; lists keep their order, and keys that are called like a macro are keys."""
+    state = {"m": {"c": 1, "a": 3, "b": 2}, "list": [2, 1], "nested": [{"b": 1, "a": 2}], "map": "a key"}
+
+    assert compile_cel(text, NAMES).evaluate({"state": state}) == value
+
+
+@pytest.mark.parametrize(
+    "text", ["{1: 2, true: 3}.map(k, k)", "state.n.map(k, k)", "(state.n > 1 ? [duration('1s')] : []).map(d, 1)"]
+)
+def test_what_has_no_order_of_its_own_is_not_gone_over(text: str) -> None:
+    """Maps with keys that are no texts, scalars, and lists of times that somebody computed."""
+    with pytest.raises(ModelOnexError, match=r"map\(\) and filter\(\) go over"):
+        compile_cel(text, NAMES).evaluate(ROOTS)
+
+
+def test_an_expression_over_a_map_gives_the_same_in_every_process() -> None:
+    """The engine's order differs from process to process, and from one evaluation to the next."""
+    code = """
+from omnibase_core.utils.cel_expressions import compile_cel
+state = {"m": {f"k{n}": n for n in range(50)}}
+for _ in range(3):
+    for text in ("state.m.map(k, k)", "state.m.filter(k, state.m[k] > 9)", "state.m"):
+        print(compile_cel(text, ("state",)).evaluate({"state": state}))
+"""
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("steps.a.b + steps['c']", [("a", 6), ("c", 18)]),
+        ("size(steps) + steps[state.key] + state.steps.x", []),
+        ("[1].map(steps, steps.a)", []),
+    ],
+)
+def test_constant_keys_below_a_name_are_known_with_their_places(text: str, found: list[tuple[str, int]]) -> None:
+    """Not those below a key of the same name, nor below a variable of a macro."""
+    assert list(keys_read(text, "steps")) == found
 
 
 def test_without_the_library_an_expression_is_a_configuration_error() -> None:

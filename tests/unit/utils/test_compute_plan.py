@@ -349,6 +349,28 @@ def test_a_step_that_cannot_work_is_refused(step: dict[str, object], code: str, 
     assert finding.line == 1
 
 
+@pytest.mark.parametrize(
+    ("step", "place"),
+    [
+        (transformation("arithmetic", "a", expression="1 + steps.nobody"), "transformation_config.expression"),
+        (transformation("map", "a", expression="steps.trim + steps['later']"), "transformation_config.expression"),
+        (transformation("filter", "a", expression="has(steps.a.x)"), "transformation_config.expression"),
+        (conditional("steps.inner == 1", [transformation("limit", "inner", count=1)]), "when"),
+    ],
+)
+def test_an_expression_over_an_unknown_step_is_refused(step: dict[str, object], place: str) -> None:
+    """At load, at the place of the name: steps that are not there, not there yet, or in a branch."""
+    steps = [TRIM, step, transformation("identity", "later")]
+
+    (finding,) = findings(steps)
+
+    assert finding.code == "E-UNKNOWN-STEP"
+    assert finding.key_path == f"compute_subcontract.pipeline[1].{place}"
+    assert "trim" in str(finding.allowed)
+    text = contract(steps)
+    assert text[finding.column - 1 :].startswith(("nobody", "'later", "a.x", "inner"))
+
+
 def test_all_mistakes_are_found_at_once() -> None:
     """Those of fields do not hide those of rules and of the plan."""
     steps: Steps = [
