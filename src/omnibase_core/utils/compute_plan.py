@@ -129,7 +129,9 @@ class _Compiler:
     def conditional(self, step: ModelComputeConditionalStep, path: KeyPath, visible: frozenset[str]) -> Transform:
         lists = self.lists(step, path, visible)
         when = step.__dict__.get("when")
-        program = None if when is None else program_of(when, VALUE_NAMES, visible, "when", self.at(path), condition=True)
+        program = (
+            None if when is None else program_of(when, VALUE_NAMES, visible, "when", self.at(path), condition=True)
+        )
         if program is None:
             return identity
         holds, then, otherwise = program.holds, lists.get(("then",), ()), lists.get(("else",), ())
