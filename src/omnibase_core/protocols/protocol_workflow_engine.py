@@ -23,6 +23,21 @@ BLOCK: Final = 1_000_000
 """Positions per step; engines keep positions in 32 bits, so that 2,000 steps and compensations fit."""
 
 
+def event_topic(step_id: str, event_types: Sequence[str]) -> str:
+    """The topic under which a run receives events of the bus for one step: each event once for each step.
+
+    A driver that is asked to `receive` from such a topic subscribes to the types (`event_types_of`) and hands each
+    event over as a signal: payload `{type, id, key, payload}`, key the event's id.
+    """
+    return f"event/{step_id}/{'|'.join(event_types)}"
+
+
+def event_types_of(topic: str) -> tuple[str, ...]:
+    """The types in a topic of `event_topic`; none for any other topic."""
+    kind, _, rest = topic.partition("/")
+    return tuple(rest.partition("/")[2].split("|")) if kind == "event" and "/" in rest else ()
+
+
 def position_of(step_index: int, number: int = 0) -> int:
     """The position of a step's `number`-th record; index -1 is the workflow itself."""
     return (step_index + 1) * BLOCK + number
@@ -126,6 +141,10 @@ class DurableContext(Protocol):
     @property
     def fence(self) -> tuple[str, int]:
         """The lease under which this process runs the workflow, and its fencing token."""
+        ...
+
+    def clock(self) -> float:
+        """Seconds since 1970 (UTC), of now and not recorded: for the inside of a step's work only."""
         ...
 
     async def step(

@@ -89,7 +89,9 @@ class PlannedStep:
     """A step. index: its place in the contract; compensations and escalations follow behind all steps.
 
     node: path of a contract below the workflow's folder, or name of a registered service. pure: a computation or a
-    reduction by contract, which may be computed again.
+    reduction by contract, which may be computed again. timeout_ms: of each attempt; a wait has its own. priority: among
+    steps that are ready the smaller number is first. on_failure: None goes by the workflow: on with what does not
+    depend on it (`continue_on_error`), without the failed item (pipeline), else abort.
     """
 
     index: int
@@ -106,7 +108,7 @@ class PlannedStep:
     for_each: MakeValue | None
     timeout_ms: int | None
     retry: RetryPlan
-    on_failure: EnumOnFailure
+    on_failure: EnumOnFailure | None
     compensate: "PlannedStep | None"
     priority: int
     idempotency_key: MakeValue | None
