@@ -25,6 +25,7 @@ FILE_VARIABLE: Final = "ONEX_CONFIG"
 MASK: Final = "***"
 BUILT_IN: Final = "built-in default"
 _MAX_BYTES: Final = 1 << 20
+_NONE: Final = {"policy.file_roots": "the current directory", "state_connection": "in memory"}
 _SECRET_WORDS: Final = ("password", "secret", "token", "key", "pem", "certificate", "credential", "jaas")
 
 
@@ -183,7 +184,7 @@ def _shown(key: str, value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(str(item) for item in value) or "none"
     if value is None:
-        return "the current directory" if key == "policy.file_roots" else "no restriction"
+        return _NONE.get(key, "no restriction")
     return str(value)
 
 

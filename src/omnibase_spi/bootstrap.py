@@ -7,6 +7,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.effect_fault import EffectFault
+from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.registry.breaker_registry import BreakerRegistry
@@ -35,6 +38,7 @@ HANDLERS: Final = {
     "filesystem": "FilesystemHandler",
 }
 """Handler kind -> service name, as `EffectHandlerRegistry` starts with."""
+_WRONGLY_SET: Final = EnumCoreErrorCode.CONFIGURATION_ERROR
 
 
 def register_effect_handlers(container: ModelONEXContainer, settings: ModelSettings | None = None) -> None:
@@ -74,7 +78,7 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "ProtocolServiceRegistry": lambda: ServiceRegistry(container),
         "ProtocolAlgorithmRegistry": _algorithms,
         "NodeConfigProvider": SettingsConfigProvider,
-        "ProtocolStateManager": MemoryStateManager,
+        "ProtocolStateManager": lambda: _states(container),
         "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
         **_intents(container),
         **_adapters(container),
@@ -133,6 +137,20 @@ def _adapters(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:
         return FilesystemHandler(policy.file_roots, max_file_bytes=policy.max_file_bytes)
 
     return {"HttpRestAdapter": http, "DbAdapter": db, "KafkaAdapter": kafka, "FilesystemHandler": filesystem}
+
+
+def _states(container: ModelONEXContainer) -> object:
+    name = _settings(container).state_connection
+    if name is None:
+        return MemoryStateManager()
+    from omnibase_spi.db.adapter import DbAdapter
+    from omnibase_spi.store_sql import SqlStateManager
+
+    adapter = container.get_service(DbAdapter)
+    try:
+        return SqlStateManager(adapter, name)
+    except EffectFault as fault:  # the name is unknown
+        raise ModelOnexError(f"setting state_connection: {fault.message}", _WRONGLY_SET) from None
 
 
 def _algorithms() -> object:

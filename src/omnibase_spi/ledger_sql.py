@@ -5,84 +5,20 @@ entry and a write commit together.
 """
 
 import json
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from typing import Final, cast
-from uuid import UUID
+from typing import Final
 
-from pydantic import JsonValue
-
-from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumLedgerState
-from omnibase_core.errors.effect_fault import EffectFault
-from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome
 from omnibase_spi.db.adapter import DbAdapter
+from omnibase_spi.db.own_table import Row, SqlTable
 from omnibase_spi.ledger_memory import RUNNING, refuse_state
 from omnibase_spi.ledger_owner import is_alive, this_owner
 
-_NO_CORRELATION: Final = UUID(int=0)
-_STATEMENT_MS: Final = 30_000
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,40}")
 _COLUMNS: Final = "idem_key, intent, owner, state, outcome, changed_at"
-
-Row = dict[str, JsonValue]
-
-
-class SqlTable:
-    """A table of ONEX's own on a connection, made when it is first used."""
-
-    def __init__(self, adapter: DbAdapter, connection_name: str, table: str, columns: str) -> None:
-        if not _NAME.fullmatch(table):
-            raise ModelOnexError(
-                f"table name {table!r}: letters, digits and _, at most 41, please", EnumCoreErrorCode.VALIDATION_ERROR
-            )
-        self.adapter = adapter
-        self.connection_name = connection_name
-        self._table = table
-        self._columns = columns
-        self._made = False
-
-    async def run(self, query: str, *params: JsonValue) -> list[Row]:
-        return cast("list[Row]", (await self._document(query, *params))["rows"])  # the adapter's document
-
-    async def changed(self, query: str, *params: JsonValue) -> int:
-        return cast("int", (await self._document(query, *params))["rowCount"])  # the adapter's document
-
-    async def _document(self, query: str, *params: JsonValue) -> Row:
-        await self.prepare()
-        return await self._send(query, *params)
-
-    def insert_once(self, columns: str, key: str) -> str:
-        """An INSERT that changes nothing where the key is there already."""
-        values = ", ".join(f"${number}" for number in range(1, columns.count(",") + 2))
-        if self.adapter.driver_name(self.connection_name) == "mysql":
-            return f"INSERT IGNORE INTO {{t}} ({columns}) VALUES ({values})"  # noqa: S608  # constants
-        return f"INSERT INTO {{t}} ({columns}) VALUES ({values}) ON CONFLICT ({key}) DO NOTHING"  # noqa: S608  # constants
-
-    async def prepare(self) -> None:
-        """Make the table. Two processes may do so at the same moment: whoever loses finds it there."""
-        if self._made:
-            return
-        try:
-            await self._send(f"CREATE TABLE IF NOT EXISTS {{t}} ({self._columns})")
-        except EffectFault:
-            await self._send("SELECT 1 FROM {t} WHERE 1 = 0")
-        self._made = True
-
-    async def _send(self, query: str, *params: JsonValue) -> Row:
-        context = ModelResolvedDbContext(
-            connection_name=self.connection_name,
-            operation="select" if query.startswith("SELECT") else "raw",
-            query=query.replace("{t}", self._table),
-            params=list(params),
-            timeout_ms=_STATEMENT_MS,
-        )
-        return await self.adapter.execute(context, _NO_CORRELATION)
 
 
 class SqlIntentLedger:

@@ -19,7 +19,7 @@ from omnibase_core.nodes.intent_executor import IntentExecutor
 from omnibase_core.protocols.protocol_effect_handler import ProtocolDbTransaction
 from omnibase_core.protocols.protocol_intent_ledger import ProtocolIntentLedger
 from omnibase_spi.db.adapter import DbAdapter
-from omnibase_spi.ledger_sql import Row, SqlTable
+from omnibase_spi.db.own_table import Row, SqlTable
 
 MAX_TRIES: Final = 20
 """Rounds after which an intent that fails is left to a person; waits double up to `_MAX_WAIT_SECONDS`."""

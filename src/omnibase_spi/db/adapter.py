@@ -6,9 +6,10 @@ import weakref
 from asyncio import get_running_loop
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
@@ -44,6 +45,14 @@ _ambient: ContextVar[dict[tuple[int, str], Transaction] | None] = ContextVar("on
 """The open transactions of this context, by adapter and connection name. Never changed in place: tasks inherit it."""
 
 
+class ConnectionHolder(Protocol):
+    """Something that borrows connections for longer than a call."""
+
+    async def aclose(self) -> None:
+        """Give back what was borrowed in this event loop."""
+        ...
+
+
 class DbAdapter:
     """The handler of `db` operations (`ProtocolEffectHandler`, `ProtocolTransactionalHandler`).
 
@@ -59,6 +68,8 @@ class DbAdapter:
         self._current: _LoopPools | None = None
         self._retires: dict[str, bool] = {}
         """The statements that were looked at, and whether each costs its connection."""
+        self.holders: weakref.WeakSet[ConnectionHolder] = weakref.WeakSet()
+        """What keeps transactions open between calls; closed before the adapter is, so that nothing stays lent."""
         weakref.finalize(self, _let_go, self._drivers, self._loops)
 
     async def execute(self, resolved_context: ResolvedIOContext, correlation_id: UUID) -> Document:
@@ -159,7 +170,7 @@ class DbAdapter:
                 try:
                     yield inner
                 finally:
-                    _ambient.reset(token)
+                    _leave(token)
             return
         driver = self._driver(name)
         level = driver.effective_isolation(isolation_level)
@@ -180,13 +191,17 @@ class DbAdapter:
                 try:
                     yield transaction
                 finally:
-                    _ambient.reset(token)
+                    _leave(token)
         finally:
             if connection.in_transaction:
                 connection.close_now()
             elif opened is not None and opened.retire:
                 connection.retire()
             pool.give_back(connection)
+
+    def ambient(self, connection_name: str) -> Transaction | None:
+        """The transaction that statements of this context on the connection join."""
+        return (_ambient.get() or {}).get((id(self), self._canonical(connection_name)))
 
     async def _begin(
         self, connection: DbConnection, isolation_level: EnumIsolationLevel | None, *, read_only: bool
@@ -224,6 +239,8 @@ class DbAdapter:
 
         The adapter can be used again afterwards; it then connects anew.
         """
+        for holder in list(self.holders):
+            await holder.aclose()
         loop = get_running_loop()
         for other, pools in list(self._loops.items()):
             if other is loop:
@@ -277,6 +294,12 @@ class DbAdapter:
             path = str(Path(self._settings.data_dir) / "embedded.db")
             return SqliteDriver("the embedded database (sqlite)", path, None, limit)
         return _driver_of_url(name, connection, limit)
+
+
+def _leave(token: Token[dict[tuple[int, str], Transaction] | None]) -> None:
+    """What ends a transaction from another context, such as the shutdown of the loop, never had it as ambient."""
+    with contextlib.suppress(ValueError):
+        _ambient.reset(token)
 
 
 def _driver_of_url(name: str, connection: ModelConnection, limit: int) -> Driver:

@@ -64,6 +64,7 @@ class ModelSettings(FrozenModel):
     target. data_dir: where ONEX keeps what is its own, among it the SQLite file of the connections `default` and
     `embedded`. secrets_dir: one file per secret, the way Docker and Kubernetes mount them.
     secrets: values given by the host program; asked before the files, which are asked before the environment.
+    state_connection: the database connection (SQLite or PostgreSQL) in which states are kept; None: in memory.
     """
 
     connections: dict[str, ModelConnection] = {}
@@ -72,3 +73,4 @@ class ModelSettings(FrozenModel):
     data_dir: Path = Path(".onex")
     secrets_dir: Path = Path("/run/secrets")
     secrets: dict[str, SecretStr] = {}
+    state_connection: str | None = None
