@@ -11,6 +11,7 @@ import smtplib
 import ssl
 from email.message import EmailMessage
 from email.policy import SMTP
+from functools import cache
 from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -143,19 +144,24 @@ async def _send(parts: SplitResult, message: EmailMessage, name: str) -> None:
         raise
 
 
+@cache
+def _tls() -> ssl.SSLContext:
+    """Made once: reading the certificates of the system takes tens of milliseconds."""
+    return ssl.create_default_context()
+
+
 def _deliver(parts: SplitResult, message: EmailMessage, name: str) -> None:
     phase = EnumFaultPhase.NOT_SENT
     host, port = parts.hostname or "localhost", parts.port or _PORTS[parts.scheme]
     try:
-        tls = ssl.create_default_context()
         with (
-            smtplib.SMTP_SSL(host, port, timeout=_SMTP_SECONDS, context=tls)
+            smtplib.SMTP_SSL(host, port, timeout=_SMTP_SECONDS, context=_tls())
             if parts.scheme == "smtps"
             else smtplib.SMTP(host, port, timeout=_SMTP_SECONDS)
         ) as server:
             server.ehlo()
             if parts.scheme == "smtp" and (server.has_extn("starttls") or parts.password):
-                server.starttls(context=tls)
+                server.starttls(context=_tls())
                 server.ehlo()
             if parts.password is not None:
                 server.login(unquote(parts.username or ""), unquote(parts.password))

@@ -1,0 +1,95 @@
+"""The order example, killed at a hundred moments and run again, does everything once."""
+
+import asyncio
+import json
+import os
+import random
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from examples.orders.__main__ import seen_in
+from examples.orders.world import World, order_of
+from tests.support import backends
+
+REPOSITORY = Path(__file__).parents[2]
+ORDERS = 6
+KILLS = 100
+LIMIT_S = 240.0
+
+
+class Run(NamedTuple):
+    """One killed run and the one after it. standing: ledger and outbox in between. ended_s: below 0 for a failure."""
+
+    shop: str
+    killed: int
+    at_s: float
+    standing: dict[str, int]
+    ended_s: float
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """In memory where there is such a directory: a kill is the same there, and thousands of fsyncs cost nothing."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as directory:
+        yield Path(directory)
+
+
+async def _runs(home: Path, shop_url: str, mail_url: str, seed: int) -> list[Run]:
+    arguments = (str(home), shop_url, mail_url, str(KILLS), str(seed))
+    runner = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.chaos.orders_runs",
+        *arguments,
+        cwd=REPOSITORY,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        said, complaints = await asyncio.wait_for(runner.communicate(), LIMIT_S)
+    finally:
+        if runner.returncode is None:
+            runner.kill()
+            await runner.wait()
+    assert runner.returncode == 0, complaints.decode()
+    assert b"Traceback" not in complaints, complaints.decode()
+    return [Run(**json.loads(line)) for line in said.splitlines()]
+
+
+async def test_killed_at_a_hundred_moments_each_order_has_one_row_one_mail_and_one_event(home: Path) -> None:
+    """Counted in the database and in the mailbox; the states are those of a run that nobody killed."""
+    seed = random.randrange(2**32)
+    world = World(home / "world", ORDERS)
+
+    async with world.running() as addresses:
+        runs = await _runs(home, addresses.shop, addresses.mail, seed)
+
+    kills = sum(run.killed for run in runs)
+    under_way = Counter(kind for run in runs for kind in run.standing if kind.endswith(" running"))
+    twice = sum(times - 1 for times in world.mailbox.received.values())
+    backends.ran_against(
+        "kill of the order example",
+        f"{kills} kills, seed {seed}, under way: {dict(under_way)}, mails sent again and filed once: {twice}",
+    )
+    assert kills >= KILLS, f"seed {seed}: the example was too often faster than its killer"
+    in_the_middle = [run for run in runs if 0 < run.standing.get("row completed", 0) < ORDERS]
+    assert len(in_the_middle) >= KILLS // 5, f"seed {seed}: hardly a kill hit anything"
+    assert [run for run in runs if run.ended_s < 0] == [], f"seed {seed}"
+    for run in runs:
+        found = {order.order: order for order in seen_in(home / run.shop, home / "world" / "mail")}
+        counts = {name: (order.rows, order.mails, order.events) for name, order in found.items()}
+        wanted = [order_of(run.shop, place) for place in range(1, ORDERS + 1)]
+        assert counts == {str(order["id"]): (1, 1, 1) for order in wanted}, f"seed {seed}, {run}"
+        assert [order.state for order in found.values()] == [_state(str(order["history"])) for order in wanted], run
+
+
+def _state(history: str) -> str:
+    last = history.split()[-1]
+    return {"placed": "ORDER_PLACED", "paid": "PAYMENT_CONFIRMED"}.get(last, last.upper())

@@ -1,0 +1,224 @@
+"""The order example as a program of its own, against its shop and its mail server."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from examples.orders.desk import ROUTES
+from examples.orders.world import World, order_of, subjects_in
+
+REPOSITORY = Path(__file__).parents[2]
+ORDERS = 3
+LIMIT_S = 30.0
+
+
+@asynccontextmanager
+async def _program(*arguments: object) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A program that is gone when the block ends."""
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *map(str, arguments),
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONWARNINGS": "error::ResourceWarning"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield program
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.communicate()
+
+
+async def _ended(*arguments: object) -> tuple[int | None, str, str]:
+    """Exit status and what was written, of a program that ends by itself."""
+    async with _program(*arguments) as program:
+        said, complaints = await asyncio.wait_for(program.communicate(), LIMIT_S)
+        return program.returncode, said.decode(), complaints.decode()
+
+
+async def _orders(*arguments: object) -> dict[str, object]:
+    """The JSON document of a run that ends well."""
+    status, said, complaints = await _ended("-m", "examples.orders", *arguments, "--json")
+    assert (status, complaints) == (0, "")
+    document: dict[str, object] = json.loads(said)
+    return document
+
+
+async def _is_left(*arguments: object) -> bool:
+    """Whether intents still wait after a run: one that failed is not tried again within a second."""
+    return (await _ended("-m", "examples.orders", *arguments))[0] == 5
+
+
+def _counts(document: dict[str, object]) -> list[tuple[object, ...]]:
+    orders = document["orders"]
+    assert isinstance(orders, list)
+    return [(order["order"], order["rows"], order["mails"], order["events"]) for order in orders]
+
+
+ONCE = [(f"shop-{1000 + place}", 1, 1, 1) for place in range(1, ORDERS + 1)]
+
+
+async def test_a_run_carries_everything_out_and_the_next_has_nothing_to_do(tmp_path: Path) -> None:
+    """Three intents for each order, and none the second time."""
+    first = await _orders(tmp_path, "--orders", ORDERS)
+    second = await _orders(tmp_path, "--orders", ORDERS)
+
+    assert _counts(first) == _counts(second) == ONCE
+    assert first["carried_out"] == 3 * ORDERS
+    assert (second["carried_out"], second["transitions"]) == (0, 0)
+
+
+async def test_new_orders_are_added_to_the_old_ones(tmp_path: Path) -> None:
+    """A later run fetches what the shop has by then."""
+    await _orders(tmp_path, "--orders", 1)
+
+    grown = await _orders(tmp_path, "--orders", ORDERS)
+
+    assert _counts(grown) == ONCE
+    assert grown["carried_out"] == 3 * (ORDERS - 1)
+
+
+async def _killed_while_its_first_mail_is_under_way(world: World, *arguments: object) -> None:
+    """The mail server has the mail and has not said so."""
+    filed, free = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        filed.set()
+        await free.wait()
+
+    world.mailbox.on_filed = hold
+    async with _program("-m", "examples.orders", *arguments) as program:
+        await asyncio.wait_for(filed.wait(), LIMIT_S)
+        program.send_signal(signal.SIGKILL)
+        await program.communicate()
+        assert program.returncode == -signal.SIGKILL
+    world.mailbox.on_filed = None
+    free.set()
+
+
+async def test_a_mail_whose_answer_was_lost_is_sent_again_and_filed_once(tmp_path: Path) -> None:
+    """The same Message-ID came twice; the mailbox has one mail."""
+    world = World(tmp_path / "world", ORDERS)
+    arguments = (tmp_path / "desk", "--world", world.directory)
+
+    async with world.running():
+        await _killed_while_its_first_mail_is_under_way(world, *arguments)
+        document = await _orders(*arguments)
+
+    assert sorted(world.mailbox.received.values()) == [1] * (ORDERS - 1) + [2]
+    assert _counts(document) == ONCE
+
+
+async def test_where_the_mail_server_does_not_help_a_person_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the route's word the mail is not sent again: it is listed as unknown, and settled by who has looked."""
+    routes = tmp_path / "routes.yaml"
+    line = "  - {intent_type: notification, target: post, idempotent: true}\n"
+    table = ROUTES.read_text(encoding="utf-8")
+    assert line in table
+    routes.write_text(table.replace(line, ""), encoding="utf-8")
+    shutil.copy(ROUTES.parent / "publish_event.yaml", tmp_path)
+    world, desk = World(tmp_path / "world", ORDERS), tmp_path / "desk"
+    arguments = (desk, "--world", world.directory, "--routes", routes)
+    monkeypatch.setenv("ONEX_DATA_DIR", str(desk))
+    onex = ("-c", "from omnibase_runtime.cli import main; raise SystemExit(main())", "intents")
+    deadline = asyncio.get_running_loop().time() + LIMIT_S
+
+    async with world.running():
+        await _killed_while_its_first_mail_is_under_way(world, *arguments)
+        status, _, complaints = await _ended("-m", "examples.orders", *arguments)
+        listed = await _ended(*onex, "list", "--unknown", "--json")
+        filed = subjects_in(world.directory / "mail")["Order shop-1001"]
+        settled = await _ended(*onex, "settle", "shop-1001:mail", "--completed")
+        while await _is_left(*arguments):
+            assert asyncio.get_running_loop().time() < deadline
+        document = await _orders(*arguments)
+
+    assert status == 5
+    assert "onex intents settle" in complaints
+    assert [entry["idempotency_key"] for entry in json.loads(listed[1])] == ["shop-1001:mail"]
+    assert filed == 1
+    assert settled[0] == 0
+    assert set(world.mailbox.received.values()) == {1}
+    assert _counts(document) == ONCE
+
+
+async def test_an_order_that_is_not_as_it_should_be_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
+    """An amount that has no cents, and a step that its state does not allow, are named; nothing follows from them."""
+
+    def odd(shop: str, place: int) -> dict[str, object]:
+        wrong = {1: {"unit_price": "12.5"}, 2: {"history": "shipped"}}
+        return {**order_of(shop, place), **wrong.get(place, {})}
+
+    world = World(tmp_path / "world", ORDERS, odd)
+
+    async with world.running():
+        status, said, complaints = await _ended("-m", "examples.orders", tmp_path, "--world", world.directory, "--json")
+
+    assert status == 2
+    assert _counts(json.loads(said)) == ONCE[2:]
+    first, second = complaints.splitlines()
+    assert "shop-1001" in first
+    assert "unit_price" in first
+    assert "shop-1002" in second
+    assert "shipped" in second
+
+
+async def test_a_shop_that_is_away_ends_the_run_with_its_status(tmp_path: Path) -> None:
+    """And when there never was one, the message names the file that would say where it is."""
+    world = World(tmp_path / "world")
+    async with world.running():
+        pass
+
+    gone, _, complaint = await _ended("-m", "examples.orders", tmp_path, "--world", world.directory)
+    never, _, missing = await _ended("-m", "examples.orders", tmp_path, "--world", tmp_path / "none")
+
+    assert gone not in {0, None}
+    assert complaint.startswith("error ")
+    assert "Traceback" not in complaint
+    assert never == 4
+    assert str(tmp_path / "none" / "world.json") in missing
+
+
+async def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path) -> None:
+    """Ctrl-C ends it in order, with the status of a cancellation."""
+    world = World(tmp_path / "world", ORDERS)
+    arguments = (tmp_path / "desk", "--world", world.directory)
+    seen = asyncio.Event()
+
+    async def tell() -> None:
+        seen.set()
+
+    world.mailbox.on_filed = tell
+    async with world.running():
+        async with _program("-m", "examples.orders", *arguments, "--pause", 60_000) as program:
+            await asyncio.wait_for(seen.wait(), LIMIT_S)
+            program.send_signal(signal.SIGINT)
+            _, complaints = await asyncio.wait_for(program.communicate(), LIMIT_S)
+        document = await _orders(*arguments)
+
+    assert (program.returncode, complaints.decode()) == (10, "stopped; run it again, and it goes on\n")
+    assert _counts(document) == ONCE
+
+
+async def test_the_outside_world_runs_as_a_program_of_its_own(tmp_path: Path) -> None:
+    """It says where it listens, on its output and in its directory."""
+    outside = tmp_path / "outside"
+    async with _program("-m", "examples.orders.world", outside, "--orders", ORDERS) as program:
+        assert program.stdout is not None
+        said = await asyncio.wait_for(program.stdout.readline(), LIMIT_S)
+        document = await _orders(tmp_path / "desk", "--world", outside)
+
+    assert said.startswith(b"shop http://127.0.0.1:")
+    assert _counts(document) == ONCE
