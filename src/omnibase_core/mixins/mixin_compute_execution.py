@@ -4,10 +4,11 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.mixins.pipeline_limits import run_limited, run_limited_async
 from omnibase_core.models.contracts.contract_model import Breach
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
 from omnibase_core.models.model_compute_output import ModelComputePipelineResult
-from omnibase_core.utils.compute_executor import compute_or_raise, execute_pipeline
+from omnibase_core.utils.compute_executor import raise_failure
 from omnibase_core.utils.compute_plan import ComputePlan, compile_compute
 
 
@@ -20,14 +21,20 @@ class MixinComputeExecution:
     def execute_pipeline(self, data: JsonValue) -> ModelComputePipelineResult:
         """Run the pipeline once; a failure is a result that says so, with the results of the steps before it.
 
+        Limits of time hold, whatever the step does (`pipeline_limits`); the calling thread waits.
         Raises ModelOnexError CONFIGURATION_ERROR without a contract, VALIDATION_ERROR for one that cannot be compiled.
         `data` is never changed, and outputs may share parts with it.
         """
-        return execute_pipeline(self._current_plan(), data)
+        return run_limited(self._current_plan(), data)[0]
 
     def compute_or_raise(self, data: JsonValue) -> ModelComputePipelineResult:
         """As `execute_pipeline`, but a failure is a ComputeFailedError with the error code of the step that failed."""
-        return compute_or_raise(self._current_plan(), data)
+        plan = self._current_plan()
+        return raise_failure(plan, *run_limited(plan, data))
+
+    async def compute_in_time(self, data: JsonValue) -> ModelComputePipelineResult:
+        """As `compute_or_raise`; where a process has to be waited for, the event loop goes on. Cancelling kills it."""
+        return await run_limited_async(self._current_plan(), data)
 
     def _current_plan(self) -> ComputePlan:
         contract = getattr(self, "compute_subcontract", None)

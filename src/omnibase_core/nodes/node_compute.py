@@ -30,7 +30,7 @@ class NodeCompute(MixinComputeExecution):
     `NodeCompute.from_contract(container, contract)` runs a contract's pipeline. A subclass that overrides
     `async def compute(self, input_data)` is code-driven. `register_computation(name, function)` adds a pure function
     that inputs choose by `computation_type`. Work runs in the calling task and holds its event loop until it ends; only
-    contracts have limits of time.
+    contracts have limits of time, and may run in a process for them.
 
     cache_ttl_seconds: how long a result is given back to inputs with `cache_enabled`.
     """
@@ -122,7 +122,7 @@ class NodeCompute(MixinComputeExecution):
         chosen = input_data.computation_type
         named = chosen in self._computations or chosen != DEFAULT_COMPUTATION
         if not self._is_code_driven and not named:
-            pipeline = self.compute_or_raise(cast("JsonValue", input_data.data))  # steps judge what they are given
+            pipeline = await self.compute_in_time(cast("JsonValue", input_data.data))  # steps judge what they are given
             return pipeline.output, pipeline
         try:
             return await self.compute(input_data), None

@@ -16,7 +16,7 @@ from omnibase_core.models.model_compute_output import (
     ModelComputeStepResult,
 )
 from omnibase_core.models.primitives.trusted import trusted
-from omnibase_core.utils.compute_run import ComputeRun, now
+from omnibase_core.utils.compute_run import ComputeRun, StepWatch, now
 
 if TYPE_CHECKING:
     from omnibase_core.utils.compute_plan import ComputePlan
@@ -46,7 +46,7 @@ class StepStoppedError(Exception):
 
 def run_steps(steps: Sequence[StepPlan], value: JsonValue, run: ComputeRun) -> JsonValue:
     """Run steps in order, each on the output of the one before. Raises StepStoppedError at the first that fails."""
-    results, outputs = run.results, run.outputs
+    results, outputs, watch = run.results, run.outputs, run.watch
     outer = run.deadline
     began = now()
     for step in steps:
@@ -54,6 +54,8 @@ def run_steps(steps: Sequence[StepPlan], value: JsonValue, run: ComputeRun) -> J
         if limit is not None:
             run.deadline = min(outer, began + limit)
         run.begun += 1
+        if watch is not None:
+            watch.began(step, run.deadline - began)
         try:
             value = step.run(value, run)
             ended = now()
@@ -63,7 +65,7 @@ def run_steps(steps: Sequence[StepPlan], value: JsonValue, run: ComputeRun) -> J
             _record_failure(step, stopped.error, began, run)
             raise
         except Exception as error:  # the boundary of a step: whatever goes wrong is its failure
-            failure = _as_onex(step, error, began, run)
+            failure = step_error(step, error, began, run)
             run.failed_step = step.name
             _record_failure(step, failure, began, run)
             raise StepStoppedError(failure) from error
@@ -78,15 +80,25 @@ def run_steps(steps: Sequence[StepPlan], value: JsonValue, run: ComputeRun) -> J
         if run.passed_over is not None:
             values["error_type"], values["error_message"] = run.passed_over.error_code.value, run.passed_over.message
             run.passed_over = None
-        results[step.name] = trusted(ModelComputeStepResult, values, set(_STEP_FIELDS))
+        result = results[step.name] = trusted(ModelComputeStepResult, values, set(_STEP_FIELDS))
         outputs[step.name] = value
         run.deadline = outer
         began = ended
+        if watch is not None:
+            watch.ended(step, result)
+            began = now()
     return value
 
 
 def _record_failure(step: StepPlan, error: ModelOnexError, began: float, run: ComputeRun) -> None:
-    run.results[step.name] = ModelComputeStepResult(
+    run.results[step.name] = failed_step(step, error, began)
+    if run.watch is not None:
+        run.watch.ended(step, run.results[step.name])
+
+
+def failed_step(step: StepPlan, error: ModelOnexError, began: float) -> ModelComputeStepResult:
+    """The result of a step that failed now; `began` on the clock `now`."""
+    return ModelComputeStepResult(
         success=False,
         duration_ms=(now() - began) * 1e3,
         transformation_type=step.transformation_type,
@@ -95,8 +107,8 @@ def _record_failure(step: StepPlan, error: ModelOnexError, began: float, run: Co
     )
 
 
-def _as_onex(step: StepPlan, error: Exception, began: float, run: ComputeRun) -> ModelOnexError:
-    """The failure of a step, with its name."""
+def step_error(step: StepPlan, error: Exception, began: float, run: ComputeRun) -> ModelOnexError:
+    """The failure of a step, with its name. began: on the clock `now`."""
     where = f"step {step.name!r} ({step.transformation_type or step.step_type})"
     context: dict[str, object] = {"step": step.name}
     if isinstance(error, ModelOnexError):
@@ -118,12 +130,18 @@ def execute_pipeline(plan: "ComputePlan", data: JsonValue) -> ModelComputePipeli
     Limits of time hold where a step looks at the clock: between steps, between items of a list, and inside of regular
     expressions and paths.
     """
-    return _execute(plan, data)[0]
+    return judged_run(plan, data)[0]
 
 
 def compute_or_raise(plan: "ComputePlan", data: JsonValue) -> ModelComputePipelineResult:
     """As `execute_pipeline`, but a failure is a ComputeFailedError that holds the result."""
-    result, error = _execute(plan, data)
+    return raise_failure(plan, *judged_run(plan, data))
+
+
+def raise_failure(
+    plan: "ComputePlan", result: ModelComputePipelineResult, error: ModelOnexError | None
+) -> ModelComputePipelineResult:
+    """The result of a run; its failure as a ComputeFailedError that holds it."""
     if error is None:
         return result
     name = plan.subcontract.operation_name
@@ -136,23 +154,47 @@ def compute_or_raise(plan: "ComputePlan", data: JsonValue) -> ModelComputePipeli
     raise failed from error
 
 
-def _execute(plan: "ComputePlan", data: JsonValue) -> tuple[ModelComputePipelineResult, ModelOnexError | None]:
-    began = now()
-    run = ComputeRun(data, inf if plan.limit_seconds is None else began + plan.limit_seconds)
+def judged_run(
+    plan: "ComputePlan", data: JsonValue, watch: StepWatch | None = None, began: float | None = None
+) -> tuple[ModelComputePipelineResult, ModelOnexError | None]:
+    """Run a pipeline once: the result, and its failure if it is one.
+
+    began: from when its time counts, on the clock `now`; None is from now on.
+    """
+    began = now() if began is None else began
+    run = ComputeRun(data, inf if plan.limit_seconds is None else began + plan.limit_seconds, watch=watch)
     output: JsonValue = None
     error: ModelOnexError | None = None
     try:
         if plan.check_input is not None:
             plan.check_input(data)
+            run.check_time()
         output = run_steps(plan.steps, data, run)
         if plan.check_output is not None:
             plan.check_output(output)
+            run.check_time()
     except StepStoppedError as stopped:
-        error, output = stopped.error, None
+        error = stopped.error
+    except TimeoutError:
+        error = pipeline_stopped(plan)
     except ModelOnexError as refused:
-        error, output = refused, None
+        error = refused
+    return pipeline_result(output, error, run, began), error
+
+
+def pipeline_stopped(plan: "ComputePlan") -> ModelOnexError:
+    """The error of a pipeline that is over its limit between steps."""
+    return ModelOnexError(
+        f"the pipeline: stopped, its limit is {(plan.limit_seconds or 0.0) * 1e3:.0f} ms", EnumCoreErrorCode.TIMEOUT
+    )
+
+
+def pipeline_result(
+    output: JsonValue, error: ModelOnexError | None, run: ComputeRun, began: float
+) -> ModelComputePipelineResult:
+    """What became of a run that ends now; `began` on the clock `now`."""
     values: dict[str, object] = {
-        "output": output,
+        "output": output if error is None else None,
         "success": error is None,
         "processing_time_ms": (now() - began) * 1e3,
         "steps_executed": run.begun,
@@ -161,4 +203,4 @@ def _execute(plan: "ComputePlan", data: JsonValue) -> tuple[ModelComputePipeline
         "error_message": None if error is None else error.message,
         "error_step": run.failed_step,
     }
-    return trusted(ModelComputePipelineResult, values, set(_PIPELINE_FIELDS)), error
+    return trusted(ModelComputePipelineResult, values, set(_PIPELINE_FIELDS))

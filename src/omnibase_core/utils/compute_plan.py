@@ -5,7 +5,7 @@ Problems are reported as `Breach`es with their key path; a plan with problems is
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +24,9 @@ from omnibase_core.models.contracts.subcontracts.model_compute_subcontract impor
     step_lists,
 )
 from omnibase_core.utils.compute_executor import StepPlan, run_steps
+from omnibase_core.utils.compute_growth import small_input
 from omnibase_core.utils.compute_run import ComputeRun
-from omnibase_core.utils.compute_schemas import Check, compile_schemas
+from omnibase_core.utils.compute_schemas import Check, Documents, compile_schemas, read_schemas
 from omnibase_core.utils.compute_transformations import (
     VALUE_NAMES,
     Transform,
@@ -46,13 +47,20 @@ _STEP_PATH: Final = re.compile(r"\$\.steps\.([A-Za-z_][A-Za-z0-9_]*)(?:\.output(
 
 @dataclass(frozen=True, slots=True)
 class ComputePlan:
-    """A contract, compiled. limit_seconds: of a whole call; None is none."""
+    """A contract, compiled.
+
+    limit_seconds: of a whole call; None is none. documents: its schemas, those of files as they were read.
+    small_input: None for a contract without limits, else up to which size of its input nobody need watch them
+    (`compute_growth`).
+    """
 
     subcontract: ModelComputeSubcontract
     steps: tuple[StepPlan, ...]
     check_input: Check | None
     check_output: Check | None
     limit_seconds: float | None
+    documents: Documents = field(default_factory=dict)
+    small_input: float | None = None
 
 
 def compile_compute(contract: ModelComputeSubcontract, folder: Path | None, report: Report) -> ComputePlan:
@@ -60,12 +68,24 @@ def compile_compute(contract: ModelComputeSubcontract, folder: Path | None, repo
 
     folder: where schemas that are files lie; None when the contract is no file.
     """
-    compiler = _Compiler(compile_schemas(contract, folder, report), report)
+    return compile_again(contract, read_schemas(contract, folder, report), report)
+
+
+def compile_again(contract: ModelComputeSubcontract, documents: Documents, report: Report) -> ComputePlan:
+    """The same from schemas that have been read."""
+    compiler = _Compiler(compile_schemas(documents, report), report)
     steps, _ = compiler.steps(contract.__dict__.get("pipeline", []), ("pipeline",), frozenset())
     limit = contract.__dict__.get("pipeline_timeout_ms")
+    limits = compiler.limits if limit is None else [*compiler.limits, limit]
     checks = compiler.checks
     return ComputePlan(
-        contract, steps, checks.get("input_schema"), checks.get("output_schema"), None if limit is None else limit / 1e3
+        contract,
+        steps,
+        checks.get("input_schema"),
+        checks.get("output_schema"),
+        None if limit is None else limit / 1e3,
+        documents,
+        small_input(contract, documents, min(limits)) if limits else None,
     )
 
 
@@ -73,6 +93,7 @@ class _Compiler:
     def __init__(self, checks: dict[str, Check], report: Report) -> None:
         self.checks = checks
         self.report = report
+        self.limits: list[float] = []
 
     def at(self, path: KeyPath) -> Report:
         return lambda breach: self.report(
@@ -99,6 +120,7 @@ class _Compiler:
             run = self.step(step, (*path, index), visible)
             if there.get("enabled", True):
                 kind = there.get("transformation_type")
+                self.limits += [] if limit is None else [limit]
                 plans.append(StepPlan(name, step.step_type, kind, None if limit is None else limit / 1e3, run))
                 visible |= {name}
         return tuple(plans), visible

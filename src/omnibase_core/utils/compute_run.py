@@ -3,16 +3,26 @@
 import time
 from dataclasses import dataclass, field
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pydantic import JsonValue
 
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_compute_output import ModelComputeStepResult
 
+if TYPE_CHECKING:
+    from omnibase_core.utils.compute_executor import StepPlan
+
 REGEX_SECONDS: Final = 1.0
 """How long the regular expressions of one step may search where no nearer deadline stands."""
 now = time.perf_counter
+
+
+class StepWatch(Protocol):
+    """Is told where a pipeline is: steps that hold others end after them, failed ones too."""
+
+    def began(self, step: "StepPlan", seconds_left: float) -> None: ...
+    def ended(self, step: "StepPlan", result: ModelComputeStepResult) -> None: ...
 
 
 @dataclass(slots=True)
@@ -21,6 +31,7 @@ class ComputeRun:
 
     deadline: of the step that runs, on the clock `now`; infinite where there is none. failed_step: the innermost that
     failed. begun: steps that began. passed_over: what the step that runs found wrong and did not fail for.
+    watch: None where nobody looks.
     """
 
     input: JsonValue
@@ -30,6 +41,7 @@ class ComputeRun:
     failed_step: str | None = None
     begun: int = 0
     passed_over: ModelOnexError | None = None
+    watch: StepWatch | None = None
 
     def search_seconds(self) -> float:
         """How long a regular expression may search from now on. Raises TimeoutError when that is no time at all."""

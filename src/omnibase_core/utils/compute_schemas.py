@@ -24,8 +24,12 @@ class _RefusedError(Exception):
     """A reference that leads to no schema; the text says why."""
 
 
-def compile_schemas(contract: ModelComputeSubcontract, folder: Path | None, report: Report) -> dict[str, Check]:
-    """The checks of all schemas of a contract, by name; one that was refused has a check of no use.
+Documents = Mapping[str, tuple[KeyPath, Mapping[str, JsonValue]]]
+"""By the name of a schema its place in the contract, and itself."""
+
+
+def read_schemas(contract: ModelComputeSubcontract, folder: Path | None, report: Report) -> Documents:
+    """All schemas of a contract, those in files too; one that was refused is empty.
 
     folder: where the contract's file lies, None for a contract that is no file. A contract with holes has fewer.
     """
@@ -37,7 +41,7 @@ def compile_schemas(contract: ModelComputeSubcontract, folder: Path | None, repo
                 given[name] = ((key,), there[key])
     for name, schema in there.get("schemas", {}).items():
         given.setdefault(name, (("schemas", name), schema))
-    checks: dict[str, Check] = {}
+    documents: dict[str, tuple[KeyPath, Mapping[str, JsonValue]]] = {}
     for name, (path, schema) in given.items():
         document: Mapping[str, JsonValue] = {}
         if isinstance(schema, str):
@@ -56,8 +60,16 @@ def compile_schemas(contract: ModelComputeSubcontract, folder: Path | None, repo
                 )
         else:
             document = schema
-        checks[name] = compile_schema_check(document, _SUBJECTS.get(name, "the value"), path, report)
-    return checks
+        documents[name] = (path, document)
+    return documents
+
+
+def compile_schemas(documents: Documents, report: Report) -> dict[str, Check]:
+    """The checks of schemas, by name; one that is no schema has a check of no use."""
+    return {
+        name: compile_schema_check(document, _SUBJECTS.get(name, "the value"), path, report)
+        for name, (path, document) in documents.items()
+    }
 
 
 _SUBJECTS: Final = {"input_schema": "the input", "output_schema": "the output"}

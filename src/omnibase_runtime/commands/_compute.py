@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 
 def run_pipeline(plan: "ComputePlan", data: "dict[str, JsonValue]") -> int:
     """Run once, show the output (with --json the whole result), and give the exit status."""
+    from omnibase_core.mixins.pipeline_limits import run_limited
     from omnibase_core.models.model_compute_output import ComputeFailedError
-    from omnibase_core.utils.compute_executor import compute_or_raise
+    from omnibase_core.utils.compute_executor import raise_failure
 
     try:
-        result = compute_or_raise(plan, data)
+        result = raise_failure(plan, *run_limited(plan, data))
     except ComputeFailedError as failed:
         if not _console.mode.json:
             return _console.tell(failed)
