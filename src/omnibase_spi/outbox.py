@@ -43,6 +43,10 @@ class SqlOutbox:
         )
         self._numbers = itertools.count()
 
+    async def prepare(self) -> None:
+        """Make the table; what opens the transaction for `add` by itself should have this done before."""
+        await self._table.prepare()
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[ProtocolDbTransaction]:
         """A transaction for the state update and `add`; statements on the same adapter and connection join it."""

@@ -1,20 +1,25 @@
 """A program that stores orders with their intents and relays them; killed at random moments by its test.
 
-Arguments: a directory, and how many orders there shall be. It says `ready` once it begins to work, and ends when
-nothing waits but what a person must settle.
+Arguments: a directory; how many orders there shall be; `outbox`, to store by statements of its own, or `reducer`, to
+store by a `ReducerStore`; and the URL of a database, or nothing for the embedded one. It says `ready` once it begins to
+work, and ends when nothing waits but what a person must settle.
 """
 
 import asyncio
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID, uuid5
 
 from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.nodes.intent_executor import IntentExecutor
+from omnibase_core.nodes.node_reducer import NodeReducer
 from omnibase_core.protocols.protocol_intent_ledger import ProtocolIntentLedger
+from omnibase_core.utils.fsm_executor import FsmAction
 from omnibase_core.utils.intent_routes import load_intent_routes
 from omnibase_spi.db.adapter import DbAdapter
-from omnibase_spi.outbox import SqlOutbox
+from omnibase_spi.reducer_store import ReducerStore
 from tests.support.databases import context
 from tests.support.intents import container_in
 
@@ -43,14 +48,27 @@ def intents_of(order: int, directory: Path) -> list[ModelIntent]:
     ]
 
 
-async def main(directory: Path, count: int) -> None:
-    async with container_in(directory, post=f"maildir://{directory}/mail") as container:
-        adapter = container.get_service("DbAdapter")
-        assert isinstance(adapter, DbAdapter)
+class Orders(NodeReducer):
+    """Says what it saw, so that an action that is applied twice shows."""
+
+    def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+        seen = list(state["seen"]) if isinstance(state, Mapping) else []
+        placed = action.trigger == "PLACE"
+        intents = (
+            intents_of(int(str(action.payload["order"])), Path(str(action.payload["directory"]))) if placed else []
+        )
+        return {"seen": [*seen, action.trigger]}, intents
+
+
+async def main(directory: Path, count: int, way: str, url: str | None) -> None:
+    urls = {"post": f"maildir://{directory}/mail"} | ({} if url is None else {"default": url})
+    async with container_in(directory, None, **urls) as container:
+        adapter = container.get_service(DbAdapter)
         container.register_service("ModelIntentRoutes", load_intent_routes(TABLE))
         ledger = container.get_service("ProtocolIntentLedger")
         assert isinstance(ledger, ProtocolIntentLedger)
-        outbox = SqlOutbox(adapter)
+        store = ReducerStore(Orders(container), adapter)
+        outbox = store.outbox
         executor = IntentExecutor(container)
 
         async def line(intent: ModelIntent) -> None:
@@ -63,17 +81,29 @@ async def main(directory: Path, count: int) -> None:
             resolved = context(query, *params, connection_name="default")
             return int(str((await adapter.execute(resolved, NAMESPACE))["rowCount"]))
 
+        async def store_by_statements(order: int) -> None:
+            async with outbox.transaction():
+                if await run("INSERT INTO states VALUES ($1) ON CONFLICT DO NOTHING", order):
+                    await outbox.add(intents_of(order, directory))
+
+        async def store_by_actions(order: int) -> None:
+            for action in ("PLACE", "PAY"):
+                asked = ModelReducerInput(
+                    action=action,
+                    operation_id=uuid5(NAMESPACE, f"{action} {order}"),
+                    payload={"order": order, "directory": str(directory)},
+                )
+                await store.apply(str(order), asked)
+
         await run("CREATE TABLE IF NOT EXISTS orders (number integer)")
         await run("CREATE TABLE IF NOT EXISTS states (number integer PRIMARY KEY)")
         print("ready", flush=True)
         for order in range(count):
-            async with outbox.transaction():
-                if await run("INSERT INTO states VALUES ($1) ON CONFLICT DO NOTHING", order):
-                    await outbox.add(intents_of(order, directory))
+            await (store_by_statements(order) if way == "outbox" else store_by_actions(order))
             await outbox.relay(executor, ledger, limit=8)
         while await outbox.relay(executor, ledger):
             pass
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else None))
