@@ -80,6 +80,8 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "NodeConfigProvider": SettingsConfigProvider,
         "ProtocolStateManager": lambda: _states(container),
         "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
+        "ProtocolLeaseStore": lambda: _leases(container),
+        "ProtocolLeaseManager": lambda: _lease_manager(container),
         **_intents(container),
         **_adapters(container),
     }
@@ -143,12 +145,36 @@ def _states(container: ModelONEXContainer) -> object:
     name = _settings(container).state_connection
     if name is None:
         return MemoryStateManager()
-    from omnibase_spi.db.adapter import DbAdapter
     from omnibase_spi.store_sql import SqlStateManager
+
+    return _in_database(container, SqlStateManager, name)
+
+
+def _leases(container: ModelONEXContainer) -> object:
+    name = _settings(container).state_connection
+    if name is None:
+        from omnibase_spi.lease_memory import MemoryLeaseStore
+
+        return MemoryLeaseStore()
+    from omnibase_spi.lease_sql import SqlLeaseStore
+
+    return _in_database(container, SqlLeaseStore, name)
+
+
+def _lease_manager(container: ModelONEXContainer) -> object:
+    from omnibase_core.mixins.lease_manager import LeaseManager
+    from omnibase_core.protocols.protocol_lease import ProtocolLeaseStore
+
+    return LeaseManager(container.get_service(ProtocolLeaseStore))
+
+
+def _in_database(container: ModelONEXContainer, make: "Callable[[DbAdapter, str], object]", name: str) -> object:
+    """What is kept in the connection of the setting."""
+    from omnibase_spi.db.adapter import DbAdapter
 
     adapter = container.get_service(DbAdapter)
     try:
-        return SqlStateManager(adapter, name)
+        return make(adapter, name)
     except EffectFault as fault:  # the name is unknown
         raise ModelOnexError(f"setting state_connection: {fault.message}", _WRONGLY_SET) from None
 

@@ -1,33 +1,17 @@
 """Intents: side effects as data. A reducer returns them, an effect node carries them out."""
 
-import math
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, JsonValue
+from pydantic import AfterValidator, Field
 
 from omnibase_core.enums.enum_intent import EnumIntentPriority, EnumIntentType
 from omnibase_core.models.contracts.subcontracts.effect_retry_config import ModelEffectRetryPolicy
+from omnibase_core.models.primitives.finite_json import FiniteJson
 from omnibase_core.models.primitives.identifiers import new_id
 from omnibase_core.models.primitives.strict_types import FrozenModel, StrictText
 
 __all__ = ["EnumIntentPriority", "EnumIntentType", "ModelIntent"]
-
-
-def _finite(value: JsonValue) -> JsonValue:
-    """JSON has no NaN and no infinity: they would come back as null."""
-    pending = [value]
-    while pending:
-        part = pending.pop()
-        if isinstance(part, float):
-            if not math.isfinite(part):
-                message = f"must be JSON, which has no {part!r}"
-                raise ValueError(message)
-        elif isinstance(part, dict):
-            pending.extend(part.values())
-        elif isinstance(part, list):
-            pending.extend(part)
-    return value
 
 
 def _known(value: str) -> str:
@@ -35,7 +19,6 @@ def _known(value: str) -> str:
 
 
 _KNOWN: dict[str, EnumIntentType] = {member.value: member for member in EnumIntentType}
-_Json = Annotated[JsonValue, AfterValidator(_finite)]
 _Type = Annotated[StrictText, Field(min_length=1, max_length=200), AfterValidator(_known)]
 _Text = Annotated[StrictText, Field(min_length=1, max_length=2000)]
 
@@ -54,10 +37,10 @@ class ModelIntent(FrozenModel):
     intent_id: UUID = Field(default_factory=new_id)
     intent_type: _Type
     target: _Text
-    payload: _Json = Field(default_factory=dict)
+    payload: FiniteJson = Field(default_factory=dict)
     priority: EnumIntentPriority = EnumIntentPriority.NORMAL
     correlation_id: UUID = Field(default_factory=new_id)
     idempotency_key: Annotated[StrictText, Field(min_length=1, max_length=500)] | None = None
     retry_policy: ModelEffectRetryPolicy | None = None
-    metadata: dict[StrictText, _Json] = Field(default_factory=dict)
+    metadata: dict[StrictText, FiniteJson] = Field(default_factory=dict)
     schema_version: Annotated[StrictText, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")] = "1.0.0"

@@ -9,16 +9,23 @@ from omnibase_core.models.model_effect_output import EffectFailedError, ModelEff
 from omnibase_core.nodes.node_effect import NodeEffect
 
 if TYPE_CHECKING:
+    from omnibase_core.mixins.lease_manager import LeaseManager
+    from omnibase_core.mixins.workflow_actions import ActionValidator, WorkflowStateManager
+    from omnibase_core.models.model_action import ModelAction
     from omnibase_core.models.model_compute_input import ModelComputeInput
     from omnibase_core.models.model_compute_output import ComputeFailedError, ModelComputeOutput
     from omnibase_core.models.model_reducer_input import ModelReducerInput
     from omnibase_core.models.model_reducer_output import ModelReducerOutput
     from omnibase_core.nodes.node_compute import NodeCompute
     from omnibase_core.nodes.node_reducer import NodeReducer
+    from omnibase_core.protocols.protocol_lease import WorkflowLease
 
 __all__ = [
+    "ActionValidator",
     "ComputeFailedError",
     "EffectFailedError",
+    "LeaseManager",
+    "ModelAction",
     "ModelComputeInput",
     "ModelComputeOutput",
     "ModelEffectInput",
@@ -29,16 +36,23 @@ __all__ = [
     "NodeCompute",
     "NodeEffect",
     "NodeReducer",
+    "WorkflowLease",
+    "WorkflowStateManager",
 ]
 
 _LATER: Final = {
+    "ActionValidator": "omnibase_core.mixins.workflow_actions",
     "ComputeFailedError": "omnibase_core.models.model_compute_output",
+    "LeaseManager": "omnibase_core.mixins.lease_manager",
+    "ModelAction": "omnibase_core.models.model_action",
     "ModelComputeInput": "omnibase_core.models.model_compute_input",
     "ModelComputeOutput": "omnibase_core.models.model_compute_output",
     "ModelReducerInput": "omnibase_core.models.model_reducer_input",
     "ModelReducerOutput": "omnibase_core.models.model_reducer_output",
     "NodeCompute": "omnibase_core.nodes.node_compute",
     "NodeReducer": "omnibase_core.nodes.node_reducer",
+    "WorkflowLease": "omnibase_core.protocols.protocol_lease",
+    "WorkflowStateManager": "omnibase_core.mixins.workflow_actions",
 }
 
 

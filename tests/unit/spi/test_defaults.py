@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from omnibase_core.enums.enum_health_status import EnumHealthStatus
 from omnibase_core.errors import ModelOnexError
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
-from omnibase_core.protocols import protocol_services, protocol_state
+from omnibase_core.protocols import protocol_lease, protocol_services, protocol_state
 from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
 from omnibase_core.protocols.protocol_secret_provider import ProtocolSecretProvider
 from omnibase_spi.defaults import MetricsCollector, SettingsConfigProvider
@@ -23,6 +23,8 @@ DEFAULTS = [
     protocol_services.ProtocolServiceRegistry,
     protocol_services.ProtocolAlgorithmRegistry,
     protocol_services.NodeConfigProvider,
+    protocol_lease.ProtocolLeaseStore,
+    protocol_lease.ProtocolLeaseManager,
     protocol_state.ProtocolStateManager,
     protocol_state.ProtocolTransactionManager,
     ProtocolEventBus,

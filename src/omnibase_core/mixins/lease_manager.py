@@ -1,0 +1,342 @@
+"""Leases as a program holds them: taken, renewed in the background, given up in time.
+
+A holder knows less than the store. It counts its time from before the request that gave or renewed the lease, because
+the store may have counted from then, and by the clock of the event loop, which never goes back. Two thirds of that time
+without a renewal, and it issues nothing more; all of it, and the lease is lost, whatever the store may say later.
+"""
+
+import asyncio
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Literal, Self
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_action import EnumActionTarget, EnumActionType
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import LeaseConflictError, LeaseExpiredError, LeaseValidationError, ModelOnexError
+from omnibase_core.models.model_action import TOKEN_KEY, ModelAction, identifier
+from omnibase_core.models.primitives.identifiers import new_id
+from omnibase_core.protocols.protocol_lease import LeaseRecord, ProtocolLeaseStore, WorkflowLease
+from omnibase_core.utils.lease_rules import as_ms, lease_of
+
+DEFAULT_TTL_MS: Final = 15_000
+_REMEMBERED: Final = 1024
+"""So many leases are remembered before those that have run out are dropped."""
+
+
+@dataclass(slots=True)
+class _Mine:
+    """A lease of this manager. since: the manager's clock, in seconds, before the request that counts."""
+
+    lease: WorkflowLease
+    ttl_ms: int
+    since: float
+
+
+class LeaseManager:
+    """`ProtocolLeaseManager`: acquires, renews, verifies and releases leases of one holder.
+
+    holder: who this is, for people and for the store; the default names machine, process and manager. ttl_ms: how long
+    a lease lasts when nothing else is said. clock: seconds that never go back, by default those of the running loop.
+
+    Two managers are two holders, also in one process. One manager may be used by many tasks, but a lease that two of
+    them use is one lease: take one for each.
+    """
+
+    def __init__(
+        self,
+        store: ProtocolLeaseStore,
+        *,
+        holder: str | None = None,
+        ttl_ms: int = DEFAULT_TTL_MS,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self.store = store
+        self.ttl_ms = ttl_ms
+        self._given_holder = holder
+        self._suffix = new_id().hex[:8]
+        self._clock = clock
+        self._mine: dict[str, _Mine] = {}
+
+    @property
+    def holder(self) -> str:
+        """Another one in a forked child."""
+        return self._given_holder or f"{platform.node()}/{os.getpid()}/{self._suffix}"
+
+    def now(self) -> float:
+        """Seconds of the clock by which this holder measures what is left."""
+        return self._clock() if self._clock is not None else asyncio.get_running_loop().time()
+
+    async def acquire_lease(
+        self, resource_id: UUID | str, lease_id: UUID | str | None = None, expires_at: datetime | None = None
+    ) -> WorkflowLease:
+        """Take the lease of a resource; under the id of a lease that this manager has, renew it.
+
+        lease_id: a new one by default. expires_at: with time zone, 10 ms to a week from now; it is turned into a length
+        of time by the clock of this machine, and counted by that of the store. The default is `ttl_ms` from now.
+
+        Raises LeaseConflictError, which names the holder and the time left. The lease is not renewed by itself: `hold`
+        does that.
+        """
+        return await self._acquire(resource_id, lease_id, self._length(resource_id, expires_at))
+
+    async def _acquire(self, resource_id: UUID | str, lease_id: UUID | str | None, ttl_ms: int) -> WorkflowLease:
+        chosen = new_id() if lease_id is None else lease_id
+        since = self.now()
+        record = await self.store.acquire(identifier(resource_id), identifier(chosen), self.holder, ttl_ms)
+        return self._remember(record, resource_id, chosen, ttl_ms, since)
+
+    async def renew_lease(self, lease: WorkflowLease, *, ttl_ms: int | None = None) -> WorkflowLease:
+        """Let a lease end `ttl_ms` from now. Raises LeaseExpiredError when it has ended already."""
+        length = self.ttl_ms if ttl_ms is None else ttl_ms
+        since = self.now()
+        record = await self.store.renew(identifier(lease.workflow_id), identifier(lease.lease_id), lease.token, length)
+        return self._remember(record, lease.workflow_id, lease.lease_id, length, since)
+
+    async def verify_lease(self, resource_id: UUID | str, lease_id: UUID | str) -> WorkflowLease:
+        """The lease as the store has it at this moment; what it says may be wrong in the next.
+
+        Raises LeaseValidationError for a lease that was never given for this resource, LeaseExpiredError for one that
+        has ended. Whether a write is allowed is decided by the statement that writes.
+        """
+        token = self.token_of(resource_id, lease_id)
+        record = await self.store.verify(identifier(resource_id), identifier(lease_id), token)
+        return lease_of(record, resource_id, lease_id)
+
+    async def release_lease(self, resource_id: UUID | str, lease_id: UUID | str) -> bool:
+        """Free a lease of this manager; False when it has none of that id, or the lease had ended."""
+        resource = identifier(resource_id)
+        token = self.token_of(resource_id, lease_id)
+        if token is None:
+            return False
+        freed = await self.store.release(resource, identifier(lease_id), token)
+        mine = self._mine.get(resource)
+        if mine is not None and mine.lease.token == token:
+            del self._mine[resource]
+        return freed
+
+    def hold(
+        self,
+        resource_id: UUID | str,
+        *,
+        lease_id: UUID | str | None = None,
+        ttl_ms: int | None = None,
+        on_lapse: Literal["stop", "reacquire"] = "stop",
+    ) -> "HeldLease":
+        """A lease for the length of an `async with`, renewed in the background and released at its end.
+
+        on_lapse: what happens when it was lost all the same. `stop`: the block is cancelled and ends with
+        LeaseExpiredError. `reacquire`: a new lease is taken, with a greater token, and the block goes on; when somebody
+        else has it by then, it is `stop`.
+        """
+        return HeldLease(self, resource_id, lease_id, self.ttl_ms if ttl_ms is None else ttl_ms, on_lapse=on_lapse)
+
+    def issue(
+        self,
+        lease: WorkflowLease,
+        action_type: EnumActionType,
+        target_node: EnumActionTarget,
+        command_payload: dict[str, JsonValue] | None = None,
+        *,
+        epoch: int | None = None,
+        expires_at: datetime | None = None,
+        correlation_id: UUID | None = None,
+        parent_action_id: UUID | None = None,
+    ) -> ModelAction:
+        """An action under a lease of this manager, which carries its token. epoch: by default that of the lease.
+
+        Raises LeaseExpiredError when the lease was not renewed for two thirds of its length.
+        """
+        self.require_time(lease.workflow_id, lease.lease_id)
+        return ModelAction(
+            action_type=action_type,
+            lease_id=lease.lease_id,
+            epoch=lease.epoch if epoch is None else epoch,
+            target_node=target_node,
+            command_payload={} if command_payload is None else command_payload,
+            correlation_id=new_id() if correlation_id is None else correlation_id,
+            workflow_id=lease.workflow_id,
+            expires_at=expires_at,
+            parent_action_id=parent_action_id,
+            metadata={TOKEN_KEY: lease.token},
+        )
+
+    def require_time(self, resource_id: UUID | str, lease_id: UUID | str) -> None:
+        """Raises LeaseExpiredError once nothing may be issued under a lease of this manager; others are not judged."""
+        mine = self._of(resource_id, lease_id)
+        if mine is None:
+            return
+        passed_ms = (self.now() - mine.since) * 1000
+        if passed_ms * 3 >= mine.ttl_ms * 2:
+            raise LeaseExpiredError(
+                f"lease {lease_id} of {identifier(resource_id)!r}: not renewed for {passed_ms:.0f} ms of its "
+                f"{mine.ttl_ms} ms; two thirds are the limit for issuing actions. Renew it, or acquire a new one.",
+                context={"resource": identifier(resource_id), "lease_id": str(lease_id), "passed_ms": passed_ms},
+            )
+
+    def remaining_ms(self, lease: WorkflowLease) -> float:
+        """What is left of a lease of this manager by its own clock, 0 for one that it does not have."""
+        mine = self._of(lease.workflow_id, lease.lease_id)
+        return 0.0 if mine is None else max(0.0, mine.ttl_ms - (self.now() - mine.since) * 1000)
+
+    def token_of(self, resource_id: UUID | str, lease_id: UUID | str) -> int | None:
+        """The token of a lease that this manager was given, None for one of others."""
+        mine = self._of(resource_id, lease_id)
+        return None if mine is None else mine.lease.token
+
+    def _of(self, resource_id: UUID | str, lease_id: UUID | str) -> _Mine | None:
+        mine = self._mine.get(identifier(resource_id))
+        return mine if mine is not None and identifier(mine.lease.lease_id) == identifier(lease_id) else None
+
+    def _remember(
+        self, record: LeaseRecord, resource_id: UUID | str, lease_id: UUID | str, ttl_ms: int, since: float
+    ) -> WorkflowLease:
+        if len(self._mine) >= _REMEMBERED:
+            now = self.now()
+            self._mine = {key: each for key, each in self._mine.items() if now < each.since + each.ttl_ms / 1000}
+        lease = lease_of(record, resource_id, lease_id)
+        self._mine[record.resource] = _Mine(lease, ttl_ms, since)
+        return lease
+
+    def _length(self, resource_id: UUID | str, expires_at: datetime | None) -> int:
+        if expires_at is None:
+            return self.ttl_ms
+        if expires_at.tzinfo is None:
+            raise ModelOnexError(
+                f"lease of {identifier(resource_id)!r}: expires_at {expires_at.isoformat()} has no time zone; "
+                "use datetime.now(UTC) + timedelta(...)",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+            )
+        return as_ms(expires_at) - as_ms(datetime.now(UTC))
+
+
+class HeldLease:
+    """A lease that is renewed as long as its `async with` lasts; made by `LeaseManager.hold`.
+
+    Inside, `lease` is the current one. Nothing of it outlives the block.
+    """
+
+    def __init__(
+        self,
+        manager: LeaseManager,
+        resource_id: UUID | str,
+        lease_id: UUID | str | None,
+        ttl_ms: int,
+        *,
+        on_lapse: Literal["stop", "reacquire"],
+    ) -> None:
+        self._manager = manager
+        self._resource_id = resource_id
+        self._lease_id = lease_id
+        self._ttl_ms = ttl_ms
+        self._on_lapse = on_lapse
+        self._lease: WorkflowLease | None = None
+        self._renewer: asyncio.Task[None] | None = None
+        self._owner: asyncio.Task[object] | None = None
+        self._cancelling = 0
+        self._stopped = False
+        self._lost: LeaseExpiredError | None = None
+
+    @property
+    def lease(self) -> WorkflowLease:
+        """The lease as last given or renewed. Raises LeaseExpiredError once it is lost."""
+        if self._lost is not None:
+            raise self._lost
+        if self._lease is None:
+            raise LeaseExpiredError(f"lease of {identifier(self._resource_id)!r}: not acquired; enter the block first")
+        return self._lease
+
+    def issue(
+        self,
+        action_type: EnumActionType,
+        target_node: EnumActionTarget,
+        command_payload: dict[str, JsonValue] | None = None,
+        *,
+        epoch: int | None = None,
+    ) -> ModelAction:
+        """An action under the lease; like `LeaseManager.issue`."""
+        return self._manager.issue(self.lease, action_type, target_node, command_payload, epoch=epoch)
+
+    async def __aenter__(self) -> Self:
+        self._lease = await self._manager._acquire(self._resource_id, self._lease_id, self._ttl_ms)  # noqa: SLF001  # its other half
+        self._owner = asyncio.current_task()
+        if self._owner is not None:
+            self._cancelling = self._owner.cancelling()
+        self._renewer = asyncio.get_running_loop().create_task(self._renew())
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        renewer, self._renewer = self._renewer, None
+        if renewer is not None:
+            renewer.cancel()
+            await asyncio.wait({renewer})
+            if not renewer.cancelled():
+                renewer.result()  # a defect of the store, which nobody would hear of else
+        lost = self._lost
+        if lost is None:
+            await self._release()
+            return
+        left = self._owner.uncancel() if self._stopped and self._owner is not None else self._cancelling
+        if exc_type is None or (exc_type is asyncio.CancelledError and self._stopped and left <= self._cancelling):
+            raise lost from None
+
+    async def _release(self) -> None:
+        """A lease that cannot be released runs out by itself."""
+        lease = self.lease
+        try:
+            async with asyncio.timeout(self._manager.remaining_ms(lease) / 1000):
+                await self._manager.release_lease(lease.workflow_id, lease.lease_id)
+        except (ModelOnexError, TimeoutError):
+            return
+
+    async def _renew(self) -> None:
+        third_s = self._ttl_ms / 3000
+        wait_s = third_s - (self._ttl_ms - self._manager.remaining_ms(self.lease)) / 1000
+        while True:
+            await asyncio.sleep(max(0.0, wait_s))
+            lease = self.lease
+            try:
+                async with asyncio.timeout(self._manager.remaining_ms(lease) / 1000):
+                    self._lease = await self._manager.renew_lease(lease, ttl_ms=self._ttl_ms)
+                wait_s = third_s - (self._ttl_ms - self._manager.remaining_ms(lease)) / 1000
+            except (LeaseExpiredError, LeaseValidationError) as error:
+                if not await self._come_back(error):
+                    return
+                wait_s = third_s
+            except (ModelOnexError, TimeoutError) as error:  # the store is away: ask again, soon
+                if self._manager.remaining_ms(lease) > 0:
+                    wait_s = third_s / 4
+                elif await self._come_back(error):
+                    wait_s = third_s
+                else:
+                    return
+
+    async def _come_back(self, error: Exception) -> bool:
+        """A new lease, or the end of the block."""
+        if self._on_lapse == "reacquire":
+            try:
+                async with asyncio.timeout(self._ttl_ms / 1000):
+                    self._lease = await self._manager._acquire(self._resource_id, None, self._ttl_ms)  # noqa: SLF001  # as above
+            except (LeaseConflictError, TimeoutError) as refused:
+                error = refused
+            except ModelOnexError as refused:
+                error = refused
+            else:
+                return True
+        resource = identifier(self._resource_id)
+        self._lost = LeaseExpiredError(
+            f"lease of {resource!r}: lost by {self._manager.holder}: {str(error) or 'it could not be renewed in time'}",
+            context={"resource": resource, "holder": self._manager.holder},
+        )
+        if self._owner is not None and self._renewer is not None:
+            self._stopped = True
+            self._owner.cancel()
+        return False
