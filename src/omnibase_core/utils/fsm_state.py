@@ -172,11 +172,21 @@ class FsmState(Mapping[str, object]):
             "history_length": self.history_length,
         }
 
+    def moved(self, state: str, context: LayeredMap) -> "FsmState":
+        """What follows on this one."""
+        made = _new(FsmState)
+        _write_state(made, state)
+        _write_fields(made, context)
+        _write_version(made, self.version + 1)
+        _write_history_length(made, self.history_length + 1)
+        return made
+
     def with_version(self, version: int) -> Self:
         """The same with the version under which a store keeps it."""
         return type(self)(self.state, self._fields, version, self.history_length)
 
 
+_new: Final = object.__new__
 _Write = Callable[[FsmState, object], None]
 _write_state, _write_fields, _write_version, _write_history_length = (
     cast("_Write", FsmState.__dict__[slot].__set__)  # a slot's descriptor
