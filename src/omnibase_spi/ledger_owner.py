@@ -8,13 +8,20 @@ from typing import Final
 
 LEASE_SECONDS: Final = 900.0
 """How long an owner on another machine is believed to be alive, since nobody can look."""
+_ENDED: Final = frozenset("ZXx")
+"""States of a process in /proc: a zombie, and dead."""
 
 
 def _started(pid: int) -> str:
-    """Tells a process from an earlier one of the same number, where the system says when it started."""
+    """Tells a process from an earlier one of the same number, where the system says when it started.
+
+    One that has ended and was not waited for yet has the number still, for ever where nobody waits; it gives "ended".
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+        state, *rest = text.rpartition(")")[2].split()
+        return "ended" if state in _ENDED else rest[18]
+    except (OSError, IndexError, ValueError):
         return "0"
 
 
