@@ -136,7 +136,7 @@ def main(arguments: list[str]) -> int:
         print(f"refused: {reason}", file=sys.stderr)
     if tally.waiting:
         if not tally.failed:
-            print("what failed lately is tried again a little later: run it again then", file=sys.stderr)
+            print("what waits failed lately, or another run is at it: run it again a little later", file=sys.stderr)
         return EnumCoreErrorCode.OPERATION_FAILED.exit_status
     return EnumCoreErrorCode.VALIDATION_ERROR.exit_status if tally.refused else 0
 

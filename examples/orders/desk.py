@@ -1,8 +1,9 @@
 """The program: fetches orders, normalises them, moves their machines, and has their intents carried out.
 
 It may be killed anywhere. Whatever it had not committed did not happen, and the next run does it; whatever it had
-committed is not done again: an order's state says how far its history was applied, new state and the intents that
-follow from it are committed together, and each intent has an idempotency key, of which the ledger knows what became.
+committed is not done again: each step of an order's history is an action with an id of its own, which is committed
+together with the new state and the intents that follow from it, and each intent has an idempotency key, of which the
+ledger knows what became.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from pydantic import JsonValue, SecretStr
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus
-from omnibase_core.errors import ModelOnexError
+from omnibase_core.errors import ConcurrentModificationError, ModelOnexError
 from omnibase_core.models.configuration.model_settings import ModelConnection, ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.model_compute_input import ModelComputeInput
@@ -24,23 +25,18 @@ from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import ExtractedValue
 from omnibase_core.models.model_intent_result import IntentExecutionResult
 from omnibase_core.models.model_reducer_input import ModelReducerInput
-from omnibase_core.models.model_reducer_output import ModelReducerOutput
 from omnibase_core.nodes import NodeCompute, NodeEffect, NodeReducer
 from omnibase_core.nodes.intent_executor import IntentExecutor
 from omnibase_core.protocols.protocol_intent_ledger import ProtocolIntentLedger
-from omnibase_core.utils.fsm_state import FsmState, restore
 from omnibase_core.utils.intent_routes import load_intent_routes
 from omnibase_spi.bootstrap import register_effect_handlers
 from omnibase_spi.db.adapter import DbAdapter
-from omnibase_spi.outbox import SqlOutbox
-from omnibase_spi.store_sql import SqlStateManager
+from omnibase_spi.reducer_store import ReducerStore
 
 HERE: Final = Path(__file__).parent
 ROUTES: Final = HERE / "intent_routes.yaml"
 _OF_THE_ORDER: Final = frozenset({EnumCoreErrorCode.VALIDATION_ERROR, EnumCoreErrorCode.CONFLICT})
 """Codes of what a contract says of an order: a value that is not allowed, a step that its state does not."""
-OWNER: Final = "order"
-"""Of the states in the store; their keys are the orders' ids."""
 _ACTIONS: Final = UUID("0d9e3f0c-27ab-5a0e-8f43-6b9a1c7d2e55")
 """Namespace of the ids of actions: the same step of the same order is the same action in every run."""
 
@@ -79,10 +75,10 @@ class OrderDesk:
         self._tables = NodeEffect.from_contract(container, HERE / "tables.yaml")
         self._fetch = NodeEffect.from_contract(container, HERE / "fetch_order.yaml")
         self._normalise = NodeCompute.from_contract(container, HERE / "normalise_order.yaml")
-        self._machine = NodeReducer.from_contract(container, HERE / "order_machine.yaml")
+        machine = NodeReducer.from_contract(container, HERE / "order_machine.yaml")
         self._executor = IntentExecutor(container)
-        self._outbox = SqlOutbox(adapter)
-        self._states = SqlStateManager(adapter)
+        self._store = ReducerStore(machine, adapter)
+        self._outbox = self._store.outbox
 
     async def run(self, *, pause_s: float = 0.0) -> Tally:
         """Fetch every order of the shop, and bring each up to date. pause_s: after each, for somebody who kills it.
@@ -91,14 +87,13 @@ class OrderDesk:
         """
         tally = Tally()
         await self._tables.process(ModelEffectInput(operation_data={}))
-        await self._states.prepare()
         async for fields in self._fetched():
             tally.orders += 1
             try:
                 done = await self._normalise.process(ModelComputeInput(data=fields))
                 await self._bring_up_to_date(cast("dict[str, JsonValue]", done.result), tally)  # the output_schema
             except ModelOnexError as error:
-                if error.error_code not in _OF_THE_ORDER:
+                if error.error_code not in _OF_THE_ORDER or isinstance(error, ConcurrentModificationError):
                     raise
                 tally.refused += (f"order {fields['order_id']!r}: {error.message}",)
             await self._relay(tally)
@@ -116,31 +111,13 @@ class OrderDesk:
             yield fields
 
     async def _bring_up_to_date(self, order: dict[str, JsonValue], tally: Tally) -> None:
-        """Apply what of the order's history was not applied yet; each step is one transaction."""
+        """Apply the order's history. A step that was applied before is recognised by its id, and changes nothing."""
         order_id, history = str(order["order_id"]), cast("list[str]", order["history"])  # the output_schema again
-        stored = await self._states.get_state(OWNER, order_id)
-        snapshot = cast("dict[str, object] | None", stored.state)  # `_keep` stores no other
-        state = None if snapshot is None else restore(snapshot)
-        applied = 0 if state is None else state.history_length
-        for number, trigger in enumerate(history[applied:], applied):
-            reduced = await self._machine.process(
-                ModelReducerInput(
-                    action=trigger,
-                    payload=order,
-                    state=state,
-                    operation_id=uuid5(_ACTIONS, f"{order_id}:{number}:{trigger}"),
-                )
-            )
-            state = await self._keep(order_id, reduced)
-            tally.transitions += 1
-
-    async def _keep(self, order_id: str, reduced: ModelReducerOutput) -> FsmState:
-        """New state and intents, in one transaction."""
-        state = cast("FsmState", reduced.new_state)  # of a machine
-        async with self._outbox.transaction():
-            await self._states.update_state(OWNER, order_id, state.snapshot(), expected_version=state.version - 1)
-            await self._outbox.add(reduced.intents)
-        return state
+        for number, trigger in enumerate(history):
+            action_id = uuid5(_ACTIONS, f"{order_id}:{number}:{trigger}")
+            action = ModelReducerInput(action=trigger, payload=order, operation_id=action_id)
+            output = await self._store.apply(order_id, action)
+            tally.transitions += output.state_metadata.transition is not None
 
     async def _relay(self, tally: Tally) -> None:
         """Carry out what is due, until a round finds nothing."""
@@ -150,4 +127,6 @@ class OrderDesk:
 
 
 def _failure(result: IntentExecutionResult) -> str | None:
-    return result.error if result.status is EnumIntentStatus.FAILED else None
+    """Why an intent failed; not that of one that another run has in hand."""
+    failed = result.status is EnumIntentStatus.FAILED and result.error_code is not EnumCoreErrorCode.CONFLICT
+    return result.error if failed else None

@@ -222,3 +222,19 @@ async def test_the_outside_world_runs_as_a_program_of_its_own(tmp_path: Path) ->
 
     assert said.startswith(b"shop http://127.0.0.1:")
     assert _counts(document) == ONCE
+
+
+async def test_runs_at_the_same_time_share_the_work(tmp_path: Path) -> None:
+    """Nothing happens twice, and no mail is even sent twice; who ends early says that something is left."""
+    world = World(tmp_path / "world", ORDERS)
+    arguments = (tmp_path / "desk", "--world", world.directory)
+
+    async with world.running():
+        runs = await asyncio.gather(*(_ended("-m", "examples.orders", *arguments) for _ in range(3)))
+        while await _is_left(*arguments):
+            pass
+        document = await _orders(*arguments)
+
+    assert {status for status, _, _ in runs} <= {0, 5}, runs
+    assert set(world.mailbox.received.values()) == {1}
+    assert _counts(document) == ONCE
