@@ -1,16 +1,16 @@
 """A program that stores orders with their intents and relays them; killed at random moments by its test.
 
-Arguments: a directory; how many orders there shall be; `outbox`, to store by statements of its own, or `reducer`, to
-store by a `ReducerStore`; and the URL of a database, or nothing for the embedded one. It says `ready` once it begins to
-work, and ends when nothing waits but what a person must settle.
+Arguments: a directory; how many orders there shall be; the URL of a database, or nothing for the embedded one. It says
+`ready` once it begins to work, and ends when nothing waits but what a person must settle.
 """
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from uuid import UUID, uuid5
 
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.nodes.intent_executor import IntentExecutor
@@ -60,50 +60,55 @@ class Orders(NodeReducer):
         return {"seen": [*seen, action.trigger]}, intents
 
 
-async def main(directory: Path, count: int, way: str, url: str | None) -> None:
+async def work(container: ModelONEXContainer, directory: Path, orders: Iterable[int], *, by_actions: bool) -> None:
+    """Store each order, by a `ReducerStore` or by statements; then relay, and in the end relay until nothing is due."""
+    adapter = container.get_service(DbAdapter)
+    container.register_service("ModelIntentRoutes", load_intent_routes(TABLE))
+    ledger = container.get_service("ProtocolIntentLedger")
+    assert isinstance(ledger, ProtocolIntentLedger)
+    store = ReducerStore(Orders(container), adapter)
+    outbox = store.outbox
+    executor = IntentExecutor(container)
+
+    async def line(intent: ModelIntent) -> None:
+        with (directory / "lines").open("a", encoding="utf-8") as file:
+            file.write(f"{intent.idempotency_key}\n")
+
+    executor.register("line", "*", line)
+
+    async def run(query: str, *params: int) -> int:
+        resolved = context(query, *params, connection_name="default")
+        return int(str((await adapter.execute(resolved, NAMESPACE))["rowCount"]))
+
+    async def store_by_statements(order: int) -> None:
+        async with outbox.transaction():
+            if await run("INSERT INTO states VALUES ($1) ON CONFLICT DO NOTHING", order):
+                await outbox.add(intents_of(order, directory))
+
+    async def store_by_actions(order: int) -> None:
+        for action in ("PLACE", "PAY"):
+            asked = ModelReducerInput(
+                action=action,
+                operation_id=uuid5(NAMESPACE, f"{action} {order}"),
+                payload={"order": order, "directory": str(directory)},
+            )
+            await store.apply(str(order), asked)
+
+    await run("CREATE TABLE IF NOT EXISTS orders (number integer)")
+    await run("CREATE TABLE IF NOT EXISTS states (number integer PRIMARY KEY)")
+    print("ready", flush=True)
+    for order in orders:
+        await (store_by_actions(order) if by_actions else store_by_statements(order))
+        await outbox.relay(executor, ledger, limit=8)
+    while await outbox.relay(executor, ledger):
+        pass
+
+
+async def main(directory: Path, count: int, url: str | None) -> None:
     urls = {"post": f"maildir://{directory}/mail"} | ({} if url is None else {"default": url})
     async with container_in(directory, None, **urls) as container:
-        adapter = container.get_service(DbAdapter)
-        container.register_service("ModelIntentRoutes", load_intent_routes(TABLE))
-        ledger = container.get_service("ProtocolIntentLedger")
-        assert isinstance(ledger, ProtocolIntentLedger)
-        store = ReducerStore(Orders(container), adapter)
-        outbox = store.outbox
-        executor = IntentExecutor(container)
-
-        async def line(intent: ModelIntent) -> None:
-            with (directory / "lines").open("a", encoding="utf-8") as file:
-                file.write(f"{intent.idempotency_key}\n")
-
-        executor.register("line", "*", line)
-
-        async def run(query: str, *params: int) -> int:
-            resolved = context(query, *params, connection_name="default")
-            return int(str((await adapter.execute(resolved, NAMESPACE))["rowCount"]))
-
-        async def store_by_statements(order: int) -> None:
-            async with outbox.transaction():
-                if await run("INSERT INTO states VALUES ($1) ON CONFLICT DO NOTHING", order):
-                    await outbox.add(intents_of(order, directory))
-
-        async def store_by_actions(order: int) -> None:
-            for action in ("PLACE", "PAY"):
-                asked = ModelReducerInput(
-                    action=action,
-                    operation_id=uuid5(NAMESPACE, f"{action} {order}"),
-                    payload={"order": order, "directory": str(directory)},
-                )
-                await store.apply(str(order), asked)
-
-        await run("CREATE TABLE IF NOT EXISTS orders (number integer)")
-        await run("CREATE TABLE IF NOT EXISTS states (number integer PRIMARY KEY)")
-        print("ready", flush=True)
-        for order in range(count):
-            await (store_by_statements(order) if way == "outbox" else store_by_actions(order))
-            await outbox.relay(executor, ledger, limit=8)
-        while await outbox.relay(executor, ledger):
-            pass
+        await work(container, directory, range(count), by_actions=False)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4] if len(sys.argv) > 4 else None))
+    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None))
