@@ -1,4 +1,4 @@
-"""Wall time of one computation in this process, in two of ours, and in two of `concurrent.futures`, as JSON.
+"""Wall time of one computation in this process, in two of ours, of `concurrent.futures` and of joblib, as JSON.
 
 Beside it: items per second of the exact sums on one core, and of a plain loop and `math.fsum` over the same chunks.
 """
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib import import_module
+from typing import cast
 
 from omnibase_core.mixins.chunk_worker import Work
 from omnibase_core.mixins.compute_parallel import run_chunks
@@ -39,6 +41,15 @@ def in_pool(work: Callable[[Chunk], int], chunks: list[Chunk]) -> list[int]:
         return list(pool.map(work, chunks))
 
 
+def in_joblib(work: Callable[[Chunk], int], chunks: list[Chunk]) -> list[int] | None:
+    """The usual library for it, which keeps its processes from call to call; None where it is not installed."""
+    try:
+        joblib = import_module("joblib")  # of the extra `bench`
+    except ImportError:
+        return None
+    return cast("list[int]", joblib.Parallel(n_jobs=2)(joblib.delayed(work)(chunk) for chunk in chunks))  # untyped
+
+
 def timed(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
@@ -56,11 +67,17 @@ def speed_up() -> dict[str, float]:
         return asyncio.run(run_chunks(Work(work, "benchmark"), items, workers=2, backend="processes"))
 
     assert sum(ours()) == work(Chunk(items)) == sum(in_pool(work, chunks))
+    known = in_joblib(work, chunks)
+    assert known is None or sum(known) == sum(ours())
     times: dict[str, list[float]] = {"one": [], "two": [], "pool": []}
+    if known is not None:
+        times["joblib"] = []
     for _ in range(ROUNDS):
         times["one"].append(timed(lambda: work(Chunk(items))))
         times["two"].append(timed(ours))
         times["pool"].append(timed(lambda: in_pool(work, chunks)))
+        if known is not None:
+            times["joblib"].append(timed(lambda: in_joblib(work, chunks)))
     return {name: min(each) for name, each in times.items()}
 
 

@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from math import isnan, nan
 
 Run = Callable[[int], Awaitable[object]]
 """Carries out so many operations, in whatever calls the subject makes of them."""
@@ -142,6 +143,10 @@ class Table:
     ) -> None:
         self.rows.append(Row(group, figure, value, unit, limit, goal, at_least, note))
 
+    def add_absent(self, group: str, figure: str, package: str) -> None:
+        """A line for what could not be measured, because a package that we compare with is not there."""
+        self.add(group, figure, nan, "", note=f"{package} is not installed (pip install 'omnibase[bench]')")
+
     def add_comparison(
         self,
         group: str,
@@ -181,5 +186,7 @@ def _bound(row: Row) -> str:
 
 
 def _number(value: float, unit: str) -> str:
+    if isnan(value):
+        return "not measured"
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
     return f"{value:.{digits}f} {unit}"

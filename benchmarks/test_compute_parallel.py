@@ -17,6 +17,11 @@ def test_compute_parallel(table: Table) -> None:
         "x",
         note="for comparison",
     )
+    figure = "speed-up by two of joblib (loky, its processes kept)"
+    if "joblib" in found:
+        table.add("parallel", figure, found["one"] / found["joblib"], "x", note="for comparison")
+    else:
+        table.add_absent("parallel", figure, "joblib")
     note = f"plain loop {found['loop']:.0f}, math.fsum {found['fsum']:.0f}, chunks of 1000 floats"
     for name in ("sum", "mean"):
         table.add("aggregation", f"exact {name}", found[name], "M items/s", 5, at_least=True, note=note)
