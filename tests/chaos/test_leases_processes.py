@@ -33,9 +33,7 @@ def _command(what: str, leases: Stores, *numbers: int) -> list[str]:
 
 
 def _adding(leases: Stores, seed: int) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        _command("increments", leases, INCREMENTS, TTL_MS, seed), stdout=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen(_command("increments", leases, INCREMENTS, TTL_MS, seed), stdout=subprocess.PIPE, text=True)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import asyncio
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -19,7 +19,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_action import EnumActionTarget, EnumActionType
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.errors.onex_error import LeaseConflictError, LeaseExpiredError, LeaseValidationError, ModelOnexError
+from omnibase_core.errors.onex_error import LeaseExpiredError, LeaseValidationError, ModelOnexError
 from omnibase_core.models.model_action import TOKEN_KEY, ModelAction, identifier
 from omnibase_core.models.primitives.identifiers import new_id
 from omnibase_core.protocols.protocol_lease import LeaseRecord, ProtocolLeaseStore, WorkflowLease
@@ -149,7 +149,9 @@ class LeaseManager:
         correlation_id: UUID | None = None,
         parent_action_id: UUID | None = None,
     ) -> ModelAction:
-        """An action under a lease of this manager, which carries its token. epoch: by default that of the lease.
+        """An action under a lease of this manager, which carries its token.
+
+        epoch: by default the last one that this manager saw, when it took or renewed the lease or changed the state.
 
         Raises LeaseExpiredError when the lease was not renewed for two thirds of its length.
         """
@@ -157,7 +159,7 @@ class LeaseManager:
         return ModelAction(
             action_type=action_type,
             lease_id=lease.lease_id,
-            epoch=lease.epoch if epoch is None else epoch,
+            epoch=self.current(lease).epoch if epoch is None else epoch,
             target_node=target_node,
             command_payload={} if command_payload is None else command_payload,
             correlation_id=new_id() if correlation_id is None else correlation_id,
@@ -179,6 +181,17 @@ class LeaseManager:
                 f"{mine.ttl_ms} ms; two thirds are the limit for issuing actions. Renew it, or acquire a new one.",
                 context={"resource": identifier(resource_id), "lease_id": str(lease_id), "passed_ms": passed_ms},
             )
+
+    def current(self, lease: WorkflowLease) -> WorkflowLease:
+        """The lease as this manager knows it now: renewed, with the epoch of its last change."""
+        mine = self._of(lease.workflow_id, lease.lease_id)
+        return lease if mine is None or mine.lease.token != lease.token else mine.lease
+
+    def note_epoch(self, action: ModelAction, epoch: int) -> None:
+        """An action of this manager made an epoch."""
+        mine = self._of(action.resource, action.lease_id)
+        if mine is not None and epoch > mine.lease.epoch:
+            mine.lease = replace(mine.lease, epoch=epoch)
 
     def remaining_ms(self, lease: WorkflowLease) -> float:
         """What is left of a lease of this manager by its own clock, 0 for one that it does not have."""
@@ -245,12 +258,12 @@ class HeldLease:
 
     @property
     def lease(self) -> WorkflowLease:
-        """The lease as last given or renewed. Raises LeaseExpiredError once it is lost."""
+        """The lease as it is now. Raises LeaseExpiredError once it is lost."""
         if self._lost is not None:
             raise self._lost
         if self._lease is None:
             raise LeaseExpiredError(f"lease of {identifier(self._resource_id)!r}: not acquired; enter the block first")
-        return self._lease
+        return self._manager.current(self._lease)
 
     def issue(
         self,
@@ -277,7 +290,11 @@ class HeldLease:
         renewer, self._renewer = self._renewer, None
         if renewer is not None:
             renewer.cancel()
-            await asyncio.wait({renewer})
+            try:
+                await asyncio.wait({renewer})
+            except asyncio.CancelledError:
+                await asyncio.wait({renewer})  # it does not outlive this, also when its owner is in a hurry
+                raise
             if not renewer.cancelled():
                 renewer.result()  # a defect of the store, which nobody would hear of else
         lost = self._lost
@@ -325,15 +342,14 @@ class HeldLease:
             try:
                 async with asyncio.timeout(self._ttl_ms / 1000):
                     self._lease = await self._manager._acquire(self._resource_id, None, self._ttl_ms)  # noqa: SLF001  # as above
-            except (LeaseConflictError, TimeoutError) as refused:
-                error = refused
-            except ModelOnexError as refused:
+            except (ModelOnexError, TimeoutError) as refused:
                 error = refused
             else:
                 return True
         resource = identifier(self._resource_id)
+        why = str(error) or "It could not be renewed in time."
         self._lost = LeaseExpiredError(
-            f"lease of {resource!r}: lost by {self._manager.holder}: {str(error) or 'it could not be renewed in time'}",
+            f"lease of {resource!r}: lost by {self._manager.holder}. {why}",
             context={"resource": resource, "holder": self._manager.holder},
         )
         if self._owner is not None and self._renewer is not None:

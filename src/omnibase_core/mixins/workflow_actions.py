@@ -49,7 +49,9 @@ class WorkflowStateManager:
         LeaseValidationError, LeaseExpiredError, ActionExpiredError, EpochMismatchError, ConcurrentModificationError,
         StateUpdateConflictError.
         """
-        return await self._leases.store.commit(action, new_state, self._token(action))
+        epoch = await self._leases.store.commit(action, new_state, self._token(action))
+        self._leases.note_epoch(action, epoch)
+        return epoch
 
     async def roll_back_with_action(self, action: ModelAction, to_epoch: int) -> int:
         """Store the state of an older epoch again, as the next epoch: numbers never go down. Raises like
