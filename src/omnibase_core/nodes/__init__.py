@@ -14,8 +14,11 @@ if TYPE_CHECKING:
     from omnibase_core.models.model_action import ModelAction
     from omnibase_core.models.model_compute_input import ModelComputeInput
     from omnibase_core.models.model_compute_output import ComputeFailedError, ModelComputeOutput
+    from omnibase_core.models.model_intent import ModelIntent
+    from omnibase_core.models.model_intent_result import IntentExecutionResult
     from omnibase_core.models.model_reducer_input import ModelReducerInput
     from omnibase_core.models.model_reducer_output import ModelReducerOutput
+    from omnibase_core.nodes.intent_executor import IntentExecutor
     from omnibase_core.nodes.node_compute import NodeCompute
     from omnibase_core.nodes.node_reducer import NodeReducer
     from omnibase_core.protocols.protocol_lease import WorkflowLease
@@ -24,6 +27,8 @@ __all__ = [
     "ActionValidator",
     "ComputeFailedError",
     "EffectFailedError",
+    "IntentExecutionResult",
+    "IntentExecutor",
     "LeaseManager",
     "ModelAction",
     "ModelComputeInput",
@@ -31,6 +36,7 @@ __all__ = [
     "ModelEffectInput",
     "ModelEffectOutput",
     "ModelEffectTransaction",
+    "ModelIntent",
     "ModelReducerInput",
     "ModelReducerOutput",
     "NodeCompute",
@@ -43,10 +49,13 @@ __all__ = [
 _LATER: Final = {
     "ActionValidator": "omnibase_core.mixins.workflow_actions",
     "ComputeFailedError": "omnibase_core.models.model_compute_output",
+    "IntentExecutionResult": "omnibase_core.models.model_intent_result",
+    "IntentExecutor": "omnibase_core.nodes.intent_executor",
     "LeaseManager": "omnibase_core.mixins.lease_manager",
     "ModelAction": "omnibase_core.models.model_action",
     "ModelComputeInput": "omnibase_core.models.model_compute_input",
     "ModelComputeOutput": "omnibase_core.models.model_compute_output",
+    "ModelIntent": "omnibase_core.models.model_intent",
     "ModelReducerInput": "omnibase_core.models.model_reducer_input",
     "ModelReducerOutput": "omnibase_core.models.model_reducer_output",
     "NodeCompute": "omnibase_core.nodes.node_compute",
