@@ -61,6 +61,27 @@ def _entries(lines: str) -> str:
     return "".join(f"      - {{{line}}}\n" for line in lines.splitlines())
 
 
+def _workflow(steps: str, rest: str = "") -> str:
+    """Each line of steps is an entry."""
+    head = "orchestrator_subcontract:\n  workflow_name: example\n"
+    return head + indent(rest, "  ") + "  steps:\n" + "".join(f"    - {{{line}}}\n" for line in steps.splitlines())
+
+
+_BOOK = "step_id: book, step_type: effect, node: booking, input: {order: '${input.order}'}\n"
+_TELL = "step_id: tell, step_type: effect, node: mailing, input: {text: 'Booked ${steps.book.id}'}\n"
+_ASK = "step_id: ask, step_type: wait, wait: {signal: answer}\n"
+_SEND = "step_id: send, step_type: effect, node: send.yaml, input: {order: '${input.order}'}\n"
+_PARALLEL = "coordination_type: parallel\n"
+
+BESIDE: Final = {
+    "send.yaml": _contract(
+        _operation(
+            "http", "method: POST\nurl_template: https://api.example.org/x\nbody_json: {order: '${input.order}'}\n"
+        )
+    )
+}
+"""Contracts that lie beside those of workflows."""
+
 _STATES = "state_name: open\nstate_name: closed, is_terminal: true\n"
 _CLOSE = "transition_name: close, from_state: open, to_state: closed, trigger: CLOSE\n"
 
@@ -207,6 +228,27 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
         "W-AMBIGUOUS": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut,")),
         "W-NEVER-TAKEN": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut, priority: -1,")),
         "W-SHADOWED": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut,").replace("open", "'*'")),
+    },
+    "Workflows": {
+        "E-STEP-DUPLICATE": _workflow(_ASK + _ASK),
+        "E-UNKNOWN-STEP": _workflow(_BOOK + _TELL.replace("steps.book", "steps.boko")),
+        "E-ORDER": _workflow(_BOOK + _TELL, _PARALLEL),
+        "E-CYCLE": _workflow(
+            _ASK.replace("wait,", "wait, depends_on: [again],", 1)
+            + _ASK.replace("ask", "again").replace("wait,", "wait, depends_on: [ask],", 1)
+        ),
+        "E-STEP-UNREACHABLE": _workflow(_BOOK, "coordination_type: event_driven\n"),
+        "E-STEP-FIELD": _workflow("step_id: book, step_type: effect, input: {order: 7}\n"),
+        "E-WAIT": _workflow(_ASK.replace("answer", "answer, duration_ms: 60000")),
+        "E-TRIGGER": _workflow(_BOOK, "triggers:\n  - schedule: {cron: '0 24 * * *'}\n"),
+        "E-RETRY-CONDITION": _workflow(_BOOK, "conflict_resolution: {retry_conditions: [TIMED_OUT]}\n"),
+        "E-NODE-FILE": _workflow(_BOOK.replace("booking", "booking.yaml")),
+        "E-NODE-KIND": _workflow(_SEND.replace("effect", "compute")),
+        "E-STEP-INPUT": _workflow(_SEND.replace("{order:", "{orders:")),
+        "W-STEP-RETRY": _workflow(_BOOK.replace("\n", ", retry: {max_retries: 2, budget: false}\n")),
+        "W-STEP-NOT-IDEMPOTENT": _workflow(_SEND.replace("\n", ", retry: {max_retries: 2}\n")),
+        "W-STEP-KEY": _workflow(_BOOK.replace("\n", ", idempotency_key: booking\n")),
+        "W-STEP-DISABLED": _workflow(_BOOK.replace("effect", "effect, enabled: false") + _TELL),
     },
 }
 """Subject -> code -> a contract that has that finding."""

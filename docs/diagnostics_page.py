@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 import omnibase_core
-from docs.bad_contracts import BAD_CONTRACTS, MANY_MISTAKES, TWO_DOCUMENTS
+from docs.bad_contracts import BAD_CONTRACTS, BESIDE, MANY_MISTAKES, TWO_DOCUMENTS
 from docs.field_tables import paragraph
 from omnibase_core.errors import ContractError
+from omnibase_core.utils.contract_files import files_of
 from omnibase_core.utils.contract_loader import judge_text, load_contract
 from omnibase_core.utils.yaml_document import MAX_PROBLEMS
 
@@ -35,6 +36,8 @@ def diagnostics() -> str:
     _all_are_shown()
     for subject, contracts in BAD_CONTRACTS.items():
         parts.append(f"## {subject}")
+        if subject == "Workflows":
+            parts += [f"Beside these lies `{name}`:\n\n```yaml\n{text.rstrip()}\n```" for name, text in BESIDE.items()]
         parts += [_example(code, text) for code, text in contracts.items()]
     return "\n\n".join([*parts, _files()]) + "\n"
 
@@ -50,7 +53,8 @@ def _all_are_shown() -> None:
 
 def findings(text: str | bytes) -> tuple[str, list[str]]:
     """What the loader says about a text, and the codes in it."""
-    found = [diagnostic for judged in judge_text(text, FILE) for diagnostic in judged.diagnostics]
+    beside = files_of(BESIDE)
+    found = [diagnostic for judged in judge_text(text, FILE, beside) for diagnostic in judged.diagnostics]
     return "\n".join(map(str, found)), [diagnostic.code for diagnostic in found]
 
 

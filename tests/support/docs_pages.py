@@ -27,7 +27,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from docs.bad_contracts import BESIDE
 from omnibase_core.models.configuration.model_circuit_breaker import transitions_mermaid
+from omnibase_core.utils.contract_files import files_beside, files_of
 from omnibase_core.utils.contract_loader import judge_text
 from omnibase_runtime.settings import load_settings
 
@@ -111,13 +113,15 @@ class PageRun:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(block.text.replace(_PORT, self.port), encoding="utf-8")
         if block.kind == "yaml":
-            errors = [str(d) for j in judge_text(block.text) for d in j.diagnostics if d.severity == "error"]
+            errors = [str(d) for j in judge_text(block.text, str(path)) for d in j.diagnostics if d.severity == "error"]
             assert not errors, f"{place}: {errors}"
         elif block.kind == "toml":
             load_settings(path, {})
 
     def _judge(self, block: Block, after: Block, place: str) -> None:
-        found = [diagnostic for judged in judge_text(block.text, "example.yaml") for diagnostic in judged.diagnostics]
+        beside = files_of(BESIDE) if block.info == "yaml judged" else files_beside(self.directory / "example.yaml")
+        judged = judge_text(block.text, "example.yaml", beside)
+        found = [diagnostic for one in judged for diagnostic in one.diagnostics]
         if block.info == "yaml judged":
             assert after.kind == "findings", f"{place}: no findings are shown"
             assert "\n".join(map(str, found)) == after.text.rstrip("\n"), place

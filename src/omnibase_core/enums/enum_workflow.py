@@ -76,3 +76,18 @@ class EnumDependencyType(StrEnum):
 
     REQUIRED = "required"
     OPTIONAL = "optional"
+
+
+class EnumWaitTimeout(StrEnum):
+    """What the end of a wait's time means."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"
+
+
+class EnumApprovalTimeout(StrEnum):
+    """What it means that nobody has answered in time."""
+
+    REJECT = "reject"
+    APPROVE = "approve"
+    FAIL = "fail"

@@ -65,8 +65,9 @@ _JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"(?=\})')
 
 
 @lru_cache(maxsize=4096)
-def parse_template(text: str, sources: tuple[str, ...] = SOURCES) -> Template:
-    """Split a text into constants and holes; `$${` becomes a constant `${`. `sources` may stand behind `${`.
+def parse_template(text: str, sources: tuple[str, ...] = SOURCES, whole: tuple[str, ...] = ()) -> Template:
+    """Split a text into constants and holes; `$${` becomes a constant `${`. `sources` may stand behind `${`, those of
+    `whole` without a path too.
 
     Raises TemplateError with every unclosed or empty placeholder, unknown source and malformed path.
     """
@@ -84,7 +85,7 @@ def parse_template(text: str, sources: tuple[str, ...] = SOURCES) -> Template:
             constant += "${"
         else:
             try:
-                hole, position = _read_hole(text, opening, sources)
+                hole, position = _read_hole(text, opening, sources, whole)
             except TemplateError as error:
                 problems += error.problems
             else:
@@ -106,7 +107,7 @@ def holes(template: Template) -> tuple[Hole, ...]:
     return tuple(part for part in template if not isinstance(part, str))
 
 
-def _read_hole(text: str, opening: re.Match[str], sources: tuple[str, ...]) -> tuple[Hole, int]:
+def _read_hole(text: str, opening: re.Match[str], sources: tuple[str, ...], whole: tuple[str, ...]) -> tuple[Hole, int]:
     start, end = opening.span()
     source, raw_path, closing = opening.groups()
     if source is None:
@@ -121,7 +122,7 @@ def _read_hole(text: str, opening: re.Match[str], sources: tuple[str, ...]) -> t
         )
     path = tuple(_SEGMENT.findall(raw_path))
     needed = {"index": 0, "item": 0, "state": 0, "payload": 0, "output": 2}.get(source, 1)
-    if len(path) < needed:
+    if len(path) < needed and source not in whole:
         shown = "${output.<operation>.<field>}" if source == "output" else f"${{{source}.<name>}}"
         raise TemplateError(TemplateProblem(f"empty path in {_excerpt(text, start)}", start, f"write {shown}"))
     default: JsonValue | NoDefault = NO_DEFAULT

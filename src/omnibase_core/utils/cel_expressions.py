@@ -85,16 +85,18 @@ class CelError(Exception):
 class CelProgram:
     """A compiled expression. It holds no state and may be evaluated by several threads.
 
-    text: as written. roots: the names that it reads. gives: what is known of its type, such as `BOOL`; `DYN` is open.
+    text: as written. roots: the names that it reads. whole: those of them of which it reads all, not constant keys.
+    gives: what is known of its type, such as `BOOL`; `DYN` is open.
     """
 
-    __slots__ = ("_evaluate", "_reads", "gives", "roots", "text")
+    __slots__ = ("_evaluate", "_reads", "gives", "roots", "text", "whole")
 
     def __init__(self, text: str, expression: _Expression, reads: Mapping[str, Tree | None]) -> None:
         self.text = text
         self._evaluate = expression.eval
         self._reads = tuple(reads.items())
         self.roots = frozenset(reads)
+        self.whole = frozenset(root for root, tree in reads.items() if tree is None)
         self.gives = expression.return_type().name()
 
     def evaluate(self, roots: Mapping[str, Mapping[str, object] | JsonValue]) -> JsonValue:

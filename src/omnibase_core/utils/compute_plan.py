@@ -6,7 +6,6 @@ Problems are reported as `Breach`es with their key path; a plan with problems is
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from pydantic import JsonValue
@@ -17,6 +16,7 @@ from omnibase_core.models.contracts.subcontracts.model_compute_subcontract impor
     ComputeStep,
     ModelComputeConditionalStep,
     ModelComputeMappingStep,
+    ModelComputeParallelConfig,
     ModelComputeParallelStep,
     ModelComputeSubcontract,
     ModelComputeTransformationStep,
@@ -25,6 +25,7 @@ from omnibase_core.models.contracts.subcontracts.model_compute_subcontract impor
 )
 from omnibase_core.utils.compute_executor import StepPlan, run_steps
 from omnibase_core.utils.compute_growth import small_input
+from omnibase_core.utils.compute_items import FindItems, compile_items
 from omnibase_core.utils.compute_run import ComputeRun
 from omnibase_core.utils.compute_schemas import Check, Documents, compile_schemas, read_schemas
 from omnibase_core.utils.compute_transformations import (
@@ -37,7 +38,8 @@ from omnibase_core.utils.compute_transformations import (
     query_of,
     unknown_step,
 )
-from omnibase_core.utils.extraction import Missing
+from omnibase_core.utils.contract_files import ContractFiles
+from omnibase_core.utils.extraction import Missing, names_one_place
 
 Report = Callable[[Breach], None]
 
@@ -51,7 +53,7 @@ class ComputePlan:
 
     limit_seconds: of a whole call; None is none. documents: its schemas, those of files as they were read.
     small_input: None for a contract without limits, else up to which size of its input nobody need watch them
-    (`compute_growth`).
+    (`compute_growth`). find_items: of a contract with `parallel` what gives the list of items; else None.
     """
 
     subcontract: ModelComputeSubcontract
@@ -61,14 +63,15 @@ class ComputePlan:
     limit_seconds: float | None
     documents: Documents = field(default_factory=dict)
     small_input: float | None = None
+    find_items: FindItems | None = None
 
 
-def compile_compute(contract: ModelComputeSubcontract, folder: Path | None, report: Report) -> ComputePlan:
+def compile_compute(contract: ModelComputeSubcontract, files: ContractFiles | None, report: Report) -> ComputePlan:
     """The plan of a contract; of one with holes only what can be judged is.
 
-    folder: where schemas that are files lie; None when the contract is no file.
+    files: what lies beside the contract; None when it is no file.
     """
-    return compile_again(contract, read_schemas(contract, folder, report), report)
+    return compile_again(contract, read_schemas(contract, files, report), report)
 
 
 def compile_again(contract: ModelComputeSubcontract, documents: Documents, report: Report) -> ComputePlan:
@@ -86,6 +89,7 @@ def compile_again(contract: ModelComputeSubcontract, documents: Documents, repor
         None if limit is None else limit / 1e3,
         documents,
         small_input(contract, documents, min(limits)) if limits else None,
+        compiler.items(contract.__dict__.get("parallel")),
     )
 
 
@@ -94,6 +98,18 @@ class _Compiler:
         self.checks = checks
         self.report = report
         self.limits: list[float] = []
+
+    def items(self, parallel: ModelComputeParallelConfig | None) -> FindItems | None:
+        if parallel is None:
+            return None
+        path = parallel.__dict__.get("items")
+        if path is None:
+            return compile_items(None, query_of("$", ("parallel", "items"), self.report))
+        find = query_of(path, ("parallel", "items"), self.report)
+        if not names_one_place(path):
+            allowed, place = "a path of names and indexes, such as $.orders", ("parallel", "items")
+            self.report(Breach("E-PATH", f"path {path!r} may lead to several places", place, repr(path), allowed))
+        return compile_items(path, find)
 
     def at(self, path: KeyPath) -> Report:
         return lambda breach: self.report(

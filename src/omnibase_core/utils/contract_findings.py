@@ -1,7 +1,7 @@
 """Collects what is wrong with one document of a contract file, each finding at its place in the source."""
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from itertools import islice
 from operator import attrgetter
@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from omnibase_core.errors import Diagnostic
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
+from omnibase_core.utils.contract_files import ContractFiles
 from omnibase_core.utils.yaml_document import MAX_PROBLEMS, YamlDocument, format_path
 
 Place = Literal["key", "value"]
@@ -53,14 +54,24 @@ class SourceText:
 
 
 class Findings:
-    """The findings of one document. `occupied` holds places of which the reader of the text has complained already."""
+    """The findings of one document.
+
+    occupied: places of which the reader of the text has complained already. files: what lies beside the contract, None
+    for one that is no file.
+    """
 
     def __init__(
-        self, document: YamlDocument, source: SourceText, file: str, occupied: Collection[tuple[int, int]] = ()
+        self,
+        document: YamlDocument,
+        source: SourceText,
+        file: str,
+        occupied: Collection[tuple[int, int]] = (),
+        files: ContractFiles | None = None,
     ) -> None:
         self.document = document
         self.source = source
         self.file = file
+        self.files = files
         self._occupied = occupied
         self._list: list[Diagnostic] = []
         self._seen = 0
@@ -74,9 +85,17 @@ class Findings:
         return any(finding.severity == "error" for finding in self._list)
 
     def in_order(self) -> tuple[Diagnostic, ...]:
-        """All findings by place; the same rule at the same place and path counts once."""
-        unique = {(d.code, d.line, d.column, d.key_path, d.message): d for d in self._list}
-        return tuple(sorted(unique.values(), key=attrgetter("line", "column", "key_path", "code")))
+        """All findings by place, those of other files last; the same rule at the same place and path counts once."""
+        unique = {(d.file, d.code, d.line, d.column, d.key_path, d.message): d for d in self._list}
+        ordered = sorted(unique.values(), key=attrgetter("line", "column", "key_path", "code"))
+        return tuple(sorted(ordered, key=lambda d: "" if d.file == self.file else d.file))
+
+    def adopt(self, diagnostics: Iterable[Diagnostic]) -> None:
+        """Take over what was found in another file that belongs to this one."""
+        for diagnostic in diagnostics:
+            if len(self._list) < MAX_PROBLEMS:
+                self._list.append(diagnostic)
+                self._seen += 1
 
     def add(
         self,

@@ -6,7 +6,6 @@ A kind that is built is one row of `_ROWS`; its modules are imported when the fi
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 from typing import Final, cast
 
 from omnibase_core.models.contracts.contract_model import ContractFile, ContractModel
@@ -74,9 +73,8 @@ def _compute() -> ContractKind:
     key = "compute_subcontract"
 
     def compiled(contract: ContractModel, findings: Findings) -> ComputePlan:
-        folder = None if findings.file.startswith("<") else Path(findings.file).parent
         compute = cast("ModelComputeSubcontract", contract)  # the model of this key
-        return compile_compute(compute, folder, findings.reporter((key,)))
+        return compile_compute(compute, findings.files, findings.reporter((key,)))
 
     def judge_parts(contract: ContractModel, findings: Findings) -> None:
         compiled(contract, findings)
@@ -105,10 +103,29 @@ def _reducer() -> ContractKind:
     return ContractKind(key, ModelReducerContractFile, compiled, judge_parts)
 
 
+def _orchestrator() -> ContractKind:
+    from omnibase_core.models.contracts.subcontracts.model_orchestrator_subcontract import (
+        ModelOrchestratorContractFile,
+        ModelOrchestratorSubcontract,
+    )
+    from omnibase_core.utils.workflow_bundle import LoadedWorkflow, judge_parts_of_workflow, load_workflow
+
+    key = "orchestrator_subcontract"
+
+    def compiled(contract: ContractModel, findings: Findings) -> LoadedWorkflow:
+        return load_workflow(cast("ModelOrchestratorSubcontract", contract), findings, key)  # the model of this key
+
+    def judge_parts(contract: ContractModel, findings: Findings) -> None:
+        judge_parts_of_workflow(cast("ModelOrchestratorSubcontract", contract), findings, key)  # the model of this key
+
+    return ContractKind(key, ModelOrchestratorContractFile, compiled, judge_parts)
+
+
 _ROWS: Final[dict[str, Callable[[], ContractKind]]] = {
     "effect_subcontract": _effect,
     "compute_subcontract": _compute,
     "reducer_subcontract": _reducer,
+    "orchestrator_subcontract": _orchestrator,
 }
 BUILT_KINDS: Final = tuple(_ROWS)
 

@@ -20,8 +20,9 @@ from pydantic import JsonValue, ValidationError
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ContractError, Diagnostic, ModelOnexError
 from omnibase_core.models.contracts.contract_model import CONTRACT_KINDS, LOADER, ContractFile, ContractModel
+from omnibase_core.utils.contract_files import ContractFiles, files_beside
 from omnibase_core.utils.contract_findings import Findings, SourceText, TooManyFindingsError, did_you_mean, show
-from omnibase_core.utils.contract_kinds import BUILT_KINDS, contract_kind
+from omnibase_core.utils.contract_kinds import contract_kind
 from omnibase_core.utils.contract_rules import judge_rules
 from omnibase_core.utils.contract_shapes import PartJudge, fields_of
 from omnibase_core.utils.yaml_document import MAX_BYTES, YamlDocument, read_documents
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
     from omnibase_core.utils.compute_plan import ComputePlan
     from omnibase_core.utils.effect_plan import EffectPlan
+    from omnibase_core.utils.workflow_bundle import LoadedWorkflow
 
 _log = logging.getLogger("onex.contract")
 
@@ -68,6 +70,10 @@ class LoadedContract:
     @property
     def effect_plan(self) -> "EffectPlan | None":
         return cast("EffectPlan", self.plan) if self.kind == "effect" else None  # of this kind
+
+    @property
+    def workflow(self) -> "LoadedWorkflow | None":
+        return cast("LoadedWorkflow", self.plan) if self.kind == "orchestrator" else None  # of this kind
 
     @property
     def compute_subcontract(self) -> "ModelComputeSubcontract | None":
@@ -117,10 +123,14 @@ def load_kind(contract: str | Path, kind: str, node: str) -> LoadedContract:
     return loaded
 
 
-def judge_text(text: str | bytes, file: str = "<text>") -> list[Judged]:
+def judge_text(text: str | bytes, file: str = "<text>", files: ContractFiles | None = None) -> list[Judged]:
     """Judge every document of a text; never empty. A text that cannot be read to its end has a last document without
     a contract, whose diagnostics say why.
+
+    files: what lies beside it; None is the folder of `file`, unless that is no file, such as `<text>`.
     """
+    if files is None and not file.startswith("<"):
+        files = files_beside(Path(file))
     documents, problems = read_documents(text, file)
     if not documents and not problems:
         return [Judged(None, (_empty(file),))]
@@ -128,7 +138,7 @@ def judge_text(text: str | bytes, file: str = "<text>") -> list[Judged]:
         return [Judged(None, (_too_many_documents(file, len(documents)),))]
     source = SourceText(_decoded(text) if documents else "")
     shares = _share_problems(documents, problems, source) if problems else [[] for _ in documents]
-    judged = [_judge(document, source, file, share) for document, share in zip(documents, shares, strict=False)]
+    judged = [_judge(document, source, file, share, files) for document, share in zip(documents, shares, strict=False)]
     if len(shares) > len(documents):
         judged.append(Judged(None, tuple(shares[-1])))
     return judged
@@ -160,8 +170,10 @@ def _share_problems(
     return shares
 
 
-def _judge(document: YamlDocument, source: SourceText, file: str, problems: list[Diagnostic]) -> Judged:
-    findings = Findings(document, source, file, {(problem.line, problem.column) for problem in problems})
+def _judge(
+    document: YamlDocument, source: SourceText, file: str, problems: list[Diagnostic], files: ContractFiles | None
+) -> Judged:
+    findings = Findings(document, source, file, {(problem.line, problem.column) for problem in problems}, files)
     contract: LoadedContract | None = None
     with suppress(TooManyFindingsError):
         contract = _judge_root(document.data, findings)
@@ -226,16 +238,6 @@ def _judge_parts(data: Mapping[str, JsonValue], findings: Findings) -> None:
             if isinstance(part, ContractModel):
                 judge_rules(part, (key,), findings.reporter, whole=False)
                 kind.judge_parts(part, findings)
-        elif key in CONTRACT_KINDS:
-            findings.add(
-                "E-NOT-BUILT",
-                f"{key} is part of the specification but not built yet",
-                (key,),
-                at="key",
-                found=repr(key),
-                allowed=", ".join(BUILT_KINDS),
-                fix="write a contract of another kind, or wait",
-            )
         elif key in fields:
             judge.value(fields[key].shape, value, (key,))
         else:

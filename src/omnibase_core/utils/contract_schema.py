@@ -14,7 +14,7 @@ from pydantic_core import core_schema
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ModelOnexError
-from omnibase_core.models.contracts.contract_model import CONTRACT_KINDS, ContractModel
+from omnibase_core.models.contracts.contract_model import ContractModel
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     ModelDbIOConfig,
     ModelFilesystemIOConfig,
@@ -51,10 +51,8 @@ def contract_schema(kind: str | None = None) -> dict[str, JsonValue]:
     """
     names = [key.removesuffix("_subcontract") for key in BUILT_KINDS]
     if kind is not None and kind not in names:
-        known = f"{kind}_subcontract" in CONTRACT_KINDS
         raise ModelOnexError(
-            f"contract kind {kind!r} {'is part of the specification but not built yet' if known else 'is unknown'}; "
-            f"allowed: {', '.join(names)}",
+            f"contract kind {kind!r} is unknown; allowed: {', '.join(names)}",
             EnumCoreErrorCode.VALIDATION_ERROR,
         )
     roots: list[JsonSchemaValue] = []

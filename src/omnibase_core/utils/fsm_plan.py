@@ -26,6 +26,7 @@ from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.utils.cel_expressions import CelError, CelProgram, compile_cel
 from omnibase_core.utils.fsm_state import FsmState, LayeredMap, copied, has_unfinite, layered
 from omnibase_core.utils.templates import Renderer, Scope, compile_getter, json_like, refuse, scalar_text, text_of
+from omnibase_core.utils.value_trees import list_of, map_of
 
 Report = Callable[[Breach], None]
 Roots = dict[str, Mapping[str, object] | JsonValue]
@@ -306,9 +307,9 @@ class _Compiler:
         if isinstance(tree, str):
             return self._leaf(self.template(tree, path))
         if isinstance(tree, dict):
-            return None, _map_of({key: self._tree(entry, (*path, key)) for key, entry in tree.items()})
+            return None, map_of({key: self._tree(entry, (*path, key)) for key, entry in tree.items()})
         if isinstance(tree, list):
-            return None, _list_of([self._tree(entry, (*path, index)) for index, entry in enumerate(tree)])
+            return None, list_of([self._tree(entry, (*path, index)) for index, entry in enumerate(tree)])
         if has_unfinite(tree):
             self._report(Breach("E-JSON", f"{tree!r} has no JSON form", path, found=repr(tree), fix="write a number"))
         return tree, None
@@ -356,42 +357,6 @@ class _Compiler:
 
 def _null(_scope: MachineScope) -> JsonValue:
     return None
-
-
-def _map_of(entries: dict[str, tuple[JsonValue, Evaluate | None]]) -> Evaluate:
-    """A map: the constants are copied at once, then the holes are filled in."""
-    constants = {key: constant for key, (constant, _) in entries.items()}
-    holes = [(key, evaluate) for key, (_, evaluate) in entries.items() if evaluate is not None]
-    if len(holes) == 1:
-        [(only, evaluate_only)] = holes
-
-        def make_one(scope: MachineScope) -> JsonValue:
-            made = constants.copy()
-            made[only] = evaluate_only(scope)
-            return made
-
-        return make_one
-
-    def make(scope: MachineScope) -> JsonValue:
-        made = constants.copy()
-        for key, evaluate in holes:
-            made[key] = evaluate(scope)
-        return made
-
-    return make
-
-
-def _list_of(entries: list[tuple[JsonValue, Evaluate | None]]) -> Evaluate:
-    constants = [constant for constant, _ in entries]
-    holes = [(index, evaluate) for index, (_, evaluate) in enumerate(entries) if evaluate is not None]
-
-    def make(scope: MachineScope) -> JsonValue:
-        made = constants.copy()
-        for index, evaluate in holes:
-            made[index] = evaluate(scope)
-        return made
-
-    return make
 
 
 def _hole(hole: Hole) -> Evaluate:

@@ -1,8 +1,8 @@
 """`input_schema` compiled: what `operation_data` must hold, judged before any operation runs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic import BaseModel, JsonValue
 from pydantic_core import to_jsonable_python
@@ -55,10 +55,69 @@ def _has(data: object, path: tuple[str, ...]) -> bool:
     return data is not None
 
 
+class SchemaCheck:
+    """Raises VALIDATION_ERROR, when called, for a document that does not fit."""
+
+    __slots__ = ("_validator", "_what")
+
+    def __init__(self, validator: "jsonschema_rs.Draft202012Validator", what: str) -> None:
+        self._validator = validator
+        self._what = what
+
+    def __call__(self, data: object) -> None:
+        problems = self.problems(data)
+        if not problems:
+            return
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ModelOnexError(
+            f"{self._what} does not fit its schema: {'; '.join(problems[:_SHOWN])}{more}",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+            {"problems": problems},
+        )
+
+    def problems(self, data: object) -> list[str]:
+        """What is wrong with a document, never showing a value. VALIDATION_ERROR for one without a JSON form."""
+        try:
+            document = cast("JsonValue", to_jsonable_python(data, by_alias=True, fallback=str))  # JSON, typed as Any
+            if self._validator.is_valid(document):
+                return []
+            return [_described(error) for error in self._validator.iter_errors(document)]
+        except (ValueError, RecursionError):  # its text may show the value
+            raise ModelOnexError(
+                f"{self._what}: has no JSON form (circular, too deep, or no Unicode text)",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+            ) from None
+
+    def misfits(self, sample: JsonValue, unknown: Mapping[KeyPath, bool]) -> Iterator[tuple[KeyPath, str]]:
+        """(place, problem) of a document of which some values are not known yet and stand as samples.
+
+        unknown: their places, with true where at least the type is that of the sample. Only what is wrong whatever they
+        turn out to be.
+        """
+        for error in self._validator.iter_errors(sample):
+            place = tuple(error.instance_path)
+            rule = error.schema_path[-1]
+            if any(place[: len(hole)] == hole and not (typed and rule == "type") for hole, typed in unknown.items()):
+                continue
+            above = any(hole[: len(place)] == place for hole in unknown)
+            if not above or rule in _WHATEVER_IS_INSIDE:
+                extra = getattr(error.kind, "unexpected", ())  # names that the contract itself has written
+                yield place, _described(error) + (f" ({', '.join(map(repr, extra))})" if extra else "")
+
+
+_WHATEVER_IS_INSIDE: Final = frozenset(
+    {
+        "type", "required", "additionalProperties", "propertyNames", "minItems", "maxItems", "minProperties",
+        "maxProperties", "dependentRequired", "unevaluatedProperties",
+    }
+)  # fmt: skip  # a list of words
+"""Rules about a map or a list that its values cannot change."""
+
+
 def compile_schema_check(
     schema: Mapping[str, JsonValue], what: str, path: KeyPath, report: Callable[[Breach], None]
-) -> Callable[[object], None]:
-    """A function that raises VALIDATION_ERROR for a document that does not fit; `what` says whose document it is.
+) -> SchemaCheck:
+    """The check of a schema; `what` says whose document it is.
 
     path: where the schema stands in the contract.
     """
@@ -76,27 +135,8 @@ def compile_schema_check(
                 fix="references stay inside the schema: '#/$defs/...'",
             )
         )
-        return lambda _data: None
-
-    def check(data: object) -> None:
-        try:
-            document = cast("JsonValue", to_jsonable_python(data, by_alias=True, fallback=str))  # JSON, typed as Any
-            if validator.is_valid(document):
-                return
-            problems = [_described(error) for error in validator.iter_errors(document)]
-        except (ValueError, RecursionError):  # its text may show the value
-            raise ModelOnexError(
-                f"{what}: has no JSON form (circular, too deep, or no Unicode text)",
-                EnumCoreErrorCode.VALIDATION_ERROR,
-            ) from None
-        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise ModelOnexError(
-            f"{what} does not fit its schema: {'; '.join(problems[:_SHOWN])}{more}",
-            EnumCoreErrorCode.VALIDATION_ERROR,
-            {"problems": problems},
-        )
-
-    return check
+        validator = jsonschema_rs.Draft202012Validator({})  # the plan is not run
+    return SchemaCheck(validator, what)
 
 
 def _described(error: "jsonschema_rs.ValidationError") -> str:

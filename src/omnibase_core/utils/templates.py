@@ -96,6 +96,9 @@ _ROOT_ATTRIBUTE: Final = {
     "index": "index",
     "state": "state",  # these two in the templates of state machines (`fsm_plan`)
     "payload": "input",
+    "steps": "steps",  # these three in those of workflows (`workflow_values`)
+    "workflow": "workflow",
+    "event": "event",
 }
 
 

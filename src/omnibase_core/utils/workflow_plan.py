@@ -55,7 +55,8 @@ class WaitPlan:
     """What a wait or an approval waits for: one of signal topic, event, moment.
 
     timeout_ms: None is for ever. escalate_after_ms: after that long `escalation`'s step is run and the wait goes on.
-    on_timeout: what the end of the time means: an error, or this value as outcome.
+    on_timeout: what the end of the time means: an error, or this value as outcome. event_key: what the event's key must
+    be equal to. prompt, approvers: of an approval, whose signal is the step's id; no approvers is anybody.
     """
 
     signal: str | None = None
@@ -68,6 +69,8 @@ class WaitPlan:
     escalation: "PlannedStep | None" = None
     fails_on_timeout: bool = True
     timeout_value: JsonValue = None
+    prompt: MakeValue | None = None
+    approvers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,9 @@ class PlannedStep:
     node: path of a contract below the workflow's folder, or name of a registered service. pure: a computation or a
     reduction by contract, which may be computed again. timeout_ms: of each attempt; a wait has its own. priority: among
     steps that are ready the smaller number is first. on_failure: None goes by the workflow: on with what does not
-    depend on it (`continue_on_error`), without the failed item (pipeline), else abort.
+    depend on it (`continue_on_error`), without the failed item (pipeline), else abort. for_each: gives a list or
+    raises. when_each: `when` reads the item and is judged for each. connection: of an effect whose operations can
+    all run in one transaction of this database connection, so that the step has its effect exactly once.
     """
 
     index: int
@@ -115,11 +120,14 @@ class PlannedStep:
     pure: bool
     wait: WaitPlan | None = None
     trigger: TriggerPlan | None = None
+    when_each: bool = False
+    connection: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Steps that are scheduled and recorded together. depends_on: indexes of units.
+    """Steps that are scheduled and recorded together, in this order. depends_on: indexes of units. The units of a
+    plan are in topological order themselves.
 
     recorded: false for pure steps whose outcomes are computed again after a crash.
     """
@@ -141,10 +149,30 @@ class DependencyPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SchedulePlan:
+    """Runs by the clock."""
+
+    cron: str
+    timezone: str
+    make_input: MakeValue
+
+
+@dataclass(frozen=True, slots=True)
+class StartPlan:
+    """A run for each event that passes the filter; of one key not two at the same time. The scope has the event."""
+
+    event_types: tuple[str, ...]
+    event_filter: Condition | None
+    event_key: MakeValue | None
+    make_input: MakeValue
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowPlan:
     """A workflow, ready to be interpreted. `steps` in order of declaration, `order` topologically.
 
-    items: of a pipeline, what streams through the steps. make_output: None gives the outputs of all steps by id.
+    items: of a pipeline, what streams through the steps; gives a list, or raises. make_output: None gives the outputs
+    of all steps by id. check_input: what is wrong with an input.
     """
 
     name: str
@@ -162,3 +190,5 @@ class WorkflowPlan:
     make_output: MakeValue | None
     items: MakeValue | None
     check_input: Callable[[JsonValue], Sequence[str]] | None
+    schedules: tuple[SchedulePlan, ...] = ()
+    starts: tuple[StartPlan, ...] = ()

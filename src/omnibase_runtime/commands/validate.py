@@ -104,13 +104,17 @@ def _document(reports: Sequence[FileReport]) -> "JsonValue":
 def _named(contract: "LoadedContract") -> "JsonValue":
     """Name and version of the file's own, else those of what it holds."""
     effect, compute = contract.effect_subcontract, contract.compute_subcontract
+    if contract.workflow is not None:
+        workflow = contract.workflow.subcontract
+        name, version = contract.name or workflow.workflow_name, contract.version or workflow.version
+        return {"kind": contract.kind, "name": name, "version": version}
     if contract.kind == "reducer":
         machine = cast("FsmPlan", contract.plan).machine  # the plan of this kind
         own: JsonValue = contract.name or machine.state_machine_name
         return {"kind": contract.kind, "name": own, "version": contract.version or machine.state_machine_version}
-    name = contract.name or (effect.subcontract_name if effect else compute.operation_name if compute else None)
-    version = contract.version or (effect.version if effect else compute.version if compute else None)
-    return {"kind": contract.kind, "name": name, "version": version}
+    named = contract.name or (effect.subcontract_name if effect else compute.operation_name if compute else None)
+    own_version = contract.version or (effect.version if effect else compute.version if compute else None)
+    return {"kind": contract.kind, "name": named, "version": own_version}
 
 
 def _print(reports: Sequence[FileReport]) -> None:
@@ -145,6 +149,9 @@ def _print_valid(report: FileReport) -> None:
 def _described(contract: "LoadedContract") -> str:
     from omnibase_runtime.commands._render import count
 
+    if contract.workflow is not None:
+        workflow = contract.workflow.subcontract
+        return f"{contract.kind} {workflow.workflow_name} {workflow.version}, {count(len(workflow.steps), 'step')}"
     if contract.kind == "reducer":
         machine = cast("FsmPlan", contract.plan).machine  # the plan of this kind
         states = count(len(machine.states), "state")

@@ -392,15 +392,6 @@ def test_a_template_problem_points_at_its_placeholder(scalar: str, line: int, co
     assert (finding.code, finding.line, finding.column) == ("E-TEMPLATE", line, column)
 
 
-@pytest.mark.parametrize("kind", ["orchestrator"])
-def test_kinds_that_are_not_built_are_refused(kind: str) -> None:
-    """A kind of the specification that nothing carries out yet is never silently accepted."""
-    finding = only(f"{kind}_subcontract: {{}}\n")
-
-    assert finding.code == "E-NOT-BUILT"
-    assert "part of the specification but not built yet" in finding.message
-
-
 @pytest.mark.parametrize("text", ["[]", "7", "text", "null", "true"])
 def test_a_root_that_is_no_mapping_is_refused(text: str) -> None:
     """A contract is a mapping."""
@@ -417,9 +408,9 @@ def test_a_contract_without_its_kind_gets_the_key() -> None:
 
 def test_two_kinds_are_refused() -> None:
     """A file has exactly one kind."""
-    codes = [finding.code for finding in diagnostics(GOOD + "orchestrator_subcontract: {}\n")]
+    codes = [finding.code for finding in diagnostics(GOOD + "orchestrator_subcontract: {workflow_name: t}\n")]
 
-    assert codes == ["E-KIND", "E-NOT-BUILT"]
+    assert codes == ["E-KIND", "E-MISSING-FIELD"]
 
 
 def test_the_error_tells_everything() -> None:
