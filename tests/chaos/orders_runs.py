@@ -1,14 +1,15 @@
-"""Runs the order example in children that are killed at moments spread over the whole run, and again to its end.
+"""Runs the order example in children that are killed, and again to its end; writes a verdict per killed run.
 
 Run as a process of its own with one thread, because it forks: `python -m tests.chaos.orders_runs HOME SHOP_URL
-MAIL_URL KILLS SEED`. Forked children spare a second of imports each; what a SIGKILL does to them is the same. Writes a
-verdict per killed run to standard output.
+MAIL_URL KILLS SEED` kills at moments spread over the whole run, and with 0 KILLS once before and after each statement.
+Forked children spare a second of imports each; what a SIGKILL does to them is the same.
 """
 
 import asyncio
 import contextlib
 import gc
 import importlib
+import itertools
 import json
 import os
 import random
@@ -22,17 +23,20 @@ from contextlib import closing
 from pathlib import Path
 
 from examples.orders.desk import OrderDesk, container_for
+from omnibase_core.models.configuration.model_settings import ModelSettings
+from tests.chaos.dying_worker import DyingAdapter
 
-_LAZY = "aiohttp cel_expr_python.cel regex smtplib sqlite3 jsonschema_rs omnibase_spi.http omnibase_spi.db.sqlite "
+_LAZY = "aiohttp cel_expr_python.cel regex smtplib sqlite3 omnibase_spi.http omnibase_spi.db.sqlite "
 _LAZY += "omnibase_spi.intents omnibase_spi.notify omnibase_spi.db.writes omnibase_core.utils.contract_loader"
 _LIMIT_S = 20.0
 _GOLDEN = 0.618_033_988_749_895
 """Multiples of it, modulo 1, are spread evenly however many there are."""
 
 
-def _work(directory: Path, shop_url: str, mail_url: str) -> None:
+def _work(directory: Path, shop_url: str, mail_url: str, dies_at: int) -> None:
     async def run() -> None:
         async with container_for(directory, shop_url, mail_url) as container:
+            container.register_service("DbAdapter", DyingAdapter(container.get_service(ModelSettings), dies_at))
             tally = await OrderDesk(container).run()
         if tally.waiting or tally.failed:
             message = f"{tally.waiting} intents wait: {tally.failed}"
@@ -41,14 +45,14 @@ def _work(directory: Path, shop_url: str, mail_url: str) -> None:
     asyncio.run(run())
 
 
-def _child(directory: Path, shop_url: str, mail_url: str) -> int:
+def _child(directory: Path, shop_url: str, mail_url: str, dies_at: int = -1) -> int:
     directory.mkdir(exist_ok=True)
     child = os.fork()
     if child:
         return child
     status = 1
     try:
-        _work(directory, shop_url, mail_url)
+        _work(directory, shop_url, mail_url, dies_at)
         status = 0
     except BaseException:  # the end of a forked child; it is told, and must not run on as the parent
         traceback.print_exc()
@@ -100,12 +104,26 @@ def _standing(directory: Path) -> dict[str, int]:
     return dict(counts)
 
 
-def main(home: Path, shop_url: str, mail_url: str, kills: int, seed: int) -> None:
+def _at_every_statement(home: Path, shop_url: str, mail_url: str) -> None:
+    for number in itertools.count():
+        directory, shop = home / f"s{number}", f"{shop_url}/s{number}"
+        child = _child(directory, shop, mail_url, number)
+        status = _ended(child, _LIMIT_S)
+        if status is None:
+            _kill(child)
+        standing = _standing(directory)
+        _tell(directory, status == signal.SIGKILL, number, standing, _whole(directory, shop, mail_url))
+        if status != signal.SIGKILL:
+            return
+
+
+def _tell(directory: Path, killed: int, moment: float, standing: dict[str, int], ended_s: float) -> None:
+    verdict = {"shop": directory.name, "killed": int(killed), "moment": moment, "standing": standing}
+    print(json.dumps({**verdict, "ended_s": ended_s}), flush=True)
+
+
+def _at_random_moments(home: Path, shop_url: str, mail_url: str, kills: int, seed: int) -> None:
     """Until so many kills have hit a living run; each third is killed once more while it makes good."""
-    for name in _LAZY.split():
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
-    gc.freeze()
     moments = random.Random(seed)
     usual_s = sorted(_whole(home / name, f"{shop_url}/{name}", mail_url) for name in ("w1", "w2", "w3"))[1]
     part, hit, number = moments.random(), 0, 0
@@ -120,10 +138,19 @@ def main(home: Path, shop_url: str, mail_url: str, kills: int, seed: int) -> Non
         elif number % 3 == 0:
             again = _killed_at(usual_s * moments.random(), _child(directory, shop, mail_url))
         seconds = _whole(directory, shop, mail_url)
-        verdict = {"shop": directory.name, "killed": killed + again, "at_s": usual_s * part, "standing": standing}
-        print(json.dumps({**verdict, "ended_s": seconds}), flush=True)
+        _tell(directory, killed + again, usual_s * part, standing, seconds)
         hit += killed + again
         number += 1
+
+
+def main(home: Path, shop_url: str, mail_url: str, kills: int, seed: int) -> None:
+    for name in _LAZY.split():
+        importlib.import_module(name)
+    gc.freeze()
+    if kills:
+        _at_random_moments(home, shop_url, mail_url, kills, seed)
+    else:
+        _at_every_statement(home, shop_url, mail_url)
 
 
 if __name__ == "__main__":

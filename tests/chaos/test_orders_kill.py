@@ -1,4 +1,4 @@
-"""The order example, killed at a hundred moments and run again, does everything once."""
+"""The order example, killed at a hundred moments, or at any statement, and run again, does everything once."""
 
 import asyncio
 import json
@@ -24,11 +24,14 @@ LIMIT_S = 240.0
 
 
 class Run(NamedTuple):
-    """One killed run and the one after it. standing: ledger and outbox in between. ended_s: below 0 for a failure."""
+    """One killed run and the one after it.
+
+    moment: in seconds, or counted. standing: ledger and outbox in between. ended_s: below 0 for a failure.
+    """
 
     shop: str
     killed: int
-    at_s: float
+    moment: float
     standing: dict[str, int]
     ended_s: float
 
@@ -41,8 +44,8 @@ def home() -> Iterator[Path]:
         yield Path(directory)
 
 
-async def _runs(home: Path, shop_url: str, mail_url: str, seed: int) -> list[Run]:
-    arguments = (str(home), shop_url, mail_url, str(KILLS), str(seed))
+async def _runs(home: Path, shop_url: str, mail_url: str, kills: int, seed: int) -> list[Run]:
+    arguments = (str(home), shop_url, mail_url, str(kills), str(seed))
     runner = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -69,13 +72,13 @@ async def _as_slow_as_mail_servers_are() -> None:
 
 
 async def test_killed_at_a_hundred_moments_each_order_has_one_row_one_mail_and_one_event(home: Path) -> None:
-    """Counted in the database and in the mailbox; the states are those of a run that nobody killed."""
+    """Counted in the database and in the mailbox."""
     seed = random.randrange(2**32)
     world = World(home / "world", ORDERS)
     world.mailbox.on_filed = _as_slow_as_mail_servers_are
 
     async with world.running() as addresses:
-        runs = await _runs(home, addresses.shop, addresses.mail, seed)
+        runs = await _runs(home, addresses.shop, addresses.mail, KILLS, seed)
 
     kills = sum(run.killed for run in runs)
     under_way = Counter(kind for run in runs for kind in run.standing if kind.endswith(" running"))
@@ -88,12 +91,35 @@ async def test_killed_at_a_hundred_moments_each_order_has_one_row_one_mail_and_o
     in_the_middle = [run for run in runs if 0 < run.standing.get("row completed", 0) < ORDERS]
     assert len(in_the_middle) >= KILLS // 5, f"seed {seed}: hardly a kill hit anything"
     assert twice, f"seed {seed}: no mail was under way and taken when the program died"
-    assert [run for run in runs if run.ended_s < 0] == [], f"seed {seed}"
+    _each_order_once(home, runs, ORDERS)
+
+
+async def test_killed_before_and_after_any_statement_each_order_has_one_row_one_mail_and_one_event(home: Path) -> None:
+    """A process for each of them, with one order."""
+    world = World(home / "world", 1)
+
+    async with world.running() as addresses:
+        runs = await _runs(home, addresses.shop, addresses.mail, 0, 0)
+
+    *killed, last = runs
+    under_way = Counter(kind for run in runs for kind in run.standing if kind.endswith(" running"))
+    backends.ran_against(
+        "kill of the order example at statements", f"{len(killed)} kills, under way: {dict(under_way)}"
+    )
+    assert [run for run in killed if not run.killed] == []
+    assert not last.killed
+    assert set(under_way) == {"mail running", "event running"}
+    _each_order_once(home, runs, 1)
+
+
+def _each_order_once(home: Path, runs: list[Run], orders: int) -> None:
+    """Also every run after a killed one ended well, and the states are as if nothing had been killed."""
+    assert [run for run in runs if run.ended_s < 0] == []
     for run in runs:
         found = {order.order: order for order in seen_in(home / run.shop, home / "world" / "mail")}
         counts = {name: (order.rows, order.mails, order.events) for name, order in found.items()}
-        wanted = [order_of(run.shop, place) for place in range(1, ORDERS + 1)]
-        assert counts == {str(order["id"]): (1, 1, 1) for order in wanted}, f"seed {seed}, {run}"
+        wanted = [order_of(run.shop, place) for place in range(1, orders + 1)]
+        assert counts == {str(order["id"]): (1, 1, 1) for order in wanted}, run
         assert [order.state for order in found.values()] == [_state(str(order["history"])) for order in wanted], run
 
 

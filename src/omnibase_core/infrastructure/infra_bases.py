@@ -6,6 +6,7 @@ inherited level by level.
 
 from typing import Protocol, cast
 
+from omnibase_core.mixins.aggregation_run import run_aggregation
 from omnibase_core.mixins.algorithm_run import run_algorithm
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.mixins.mixin_service import MixinService, Verdict
@@ -13,6 +14,7 @@ from omnibase_core.mixins.service_health import Ping
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.contracts.model_contract_effect import ModelContractEffect
+from omnibase_core.models.contracts.model_contract_reducer import ModelContractReducer
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import ModelDbIOConfig, ModelKafkaIOConfig
 from omnibase_core.models.model_compute_input import ModelComputeInput
 from omnibase_core.models.model_compute_output import ModelComputeOutput
@@ -117,6 +119,9 @@ class ModelServiceReducer(MixinService, NodeReducer):
         run = super().process
         return await self._counted(lambda: run(input_data), _well, "reduce")
 
-    async def execute_reduction(self, input_data: ModelReducerInput) -> ModelReducerOutput:
-        """Another name of `process`."""
-        return await self.process(input_data)
+    async def execute_reduction(self, input_data: ModelReducerInput | ModelContractReducer) -> ModelReducerOutput:
+        """Another name of `process`; or carry out a `ModelContractReducer`, which brings its input."""
+        if isinstance(input_data, ModelReducerInput):
+            return await self.process(input_data)
+        contract = input_data
+        return await self._counted(lambda: run_aggregation(contract, self.container), _well, "reduce")

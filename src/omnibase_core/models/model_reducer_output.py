@@ -1,6 +1,6 @@
 """What a reducer node made of an action or of data."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -26,7 +26,9 @@ class ModelReducerStateMetadata(FrozenModel):
 
 
 class ModelReductionMetrics(FrozenModel):
-    """records_processed: 1 for an action. reduction_ratio: results per record. state_size: fields of the state."""
+    """records_processed: 1 for an action, of an aggregation the items of this call. reduction_ratio: results per
+    record. state_size: fields of the state, or rows of the result.
+    """
 
     records_processed: Annotated[int, Field(ge=0)] = 0
     reduction_ratio: float = 0.0
@@ -36,9 +38,10 @@ class ModelReductionMetrics(FrozenModel):
 class ModelReducerOutput(BaseModel):
     """The new state, and what is to be done.
 
-    result: of a machine the snapshot of its new state; of a code-driven node the state that it returned.
-    `aggregated_data` is another name of it, in reading and building. new_state: the state itself, for the next input.
-    intents: in the order in which they were emitted. events: an action that a machine ignored.
+    result: of a machine the snapshot of its new state; of a code-driven node the state that it returned; of an
+    aggregation the value, or with groups or windows a row for each. `aggregated_data` is another name of it, in reading
+    and building. new_state: the state itself, for the next input. intents: in the order in which they were emitted.
+    events: an action that a machine ignored; late items.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -65,4 +68,6 @@ class ModelReducerOutput(BaseModel):
 
 
 def _plain(value: object) -> object:
-    return dict(value) if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Iterable) else str(value)

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Self, cast
+from typing import ClassVar, Final, Self, cast
 from uuid import UUID, uuid4
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
@@ -24,6 +24,8 @@ from omnibase_core.utils.fsm_executor import FsmAction, begin, step
 from omnibase_core.utils.fsm_plan import FsmPlan, plan_of
 from omnibase_core.utils.fsm_state import FsmState
 
+STATE_MACHINE: Final = "state_machine"
+"""`reduction_type` of inputs that are about an action."""
 _log = logging.getLogger("onex.reducer")
 
 
@@ -75,15 +77,20 @@ class NodeReducer:
         return done.state, done.intents
 
     async def process(self, input_data: ModelReducerInput) -> ModelReducerOutput:
-        """Reduce one action. Raises ModelOnexError VALIDATION_ERROR without an action, and what `reduce` raises.
+        """Reduce one action; or, when there is none, `data` by the aggregation method that `reduction_type` names, with
+        the other fields of a `reduction_config` as `payload`.
 
+        Raises ModelOnexError VALIDATION_ERROR for an input with neither, and what `reduce` or `run_aggregation` raises.
         An action that a machine ignores is in `events`, and a line of the logger `onex.reducer`.
         """
         started = time.perf_counter()
         correlation_id = input_data.correlation_id or current_correlation_id.get() or input_data.operation_id
+        if input_data.action is None and input_data.reduction_type != STATE_MACHINE:
+            return await self._aggregate(input_data, correlation_id)
         if input_data.action is None:
             raise ModelOnexError(
-                f"{type(self).__name__}: the input has no action; give the name of one",
+                f"{type(self).__name__}: the input has no action; give the name of one, or data and the name of an "
+                "aggregation method as reduction_type",
                 EnumCoreErrorCode.VALIDATION_ERROR,
                 correlation_id=correlation_id,
             )
@@ -97,6 +104,25 @@ class NodeReducer:
             processing_time_ms=(time.perf_counter() - started) * 1_000,
             **fields,
         )
+
+    async def _aggregate(self, input_data: ModelReducerInput, correlation_id: UUID) -> ModelReducerOutput:
+        from omnibase_core.mixins.aggregation_run import run_aggregation  # a machine never needs it
+        from omnibase_core.models.contracts.model_contract_reducer import ModelContractReducer
+
+        contract = ModelContractReducer.model_validate(
+            {
+                "correlation_id": correlation_id,
+                "input_data": input_data.data,
+                "reduction_config": {**input_data.payload, "aggregation_method": input_data.reduction_type},
+                "streaming_config": {
+                    "enabled": input_data.streaming_mode != "batch",
+                    "chunk_size": input_data.batch_size,
+                },
+                "transaction_config": {"enabled": input_data.transaction_enabled},
+            }
+        )
+        output = await run_aggregation(contract, self.container)
+        return output.model_copy(update={"operation_id": input_data.operation_id})
 
     def _by_machine(self, input_data: ModelReducerInput, action: FsmAction) -> dict[str, object]:
         plan = self._compiled()
