@@ -123,19 +123,22 @@ def _tell(directory: Path, killed: int, moment: float, standing: dict[str, int],
 
 
 def _at_random_moments(home: Path, shop_url: str, mail_url: str, kills: int, seed: int) -> None:
-    """Until so many kills have hit a living run; each third is killed once more while it makes good."""
+    """Until so many kills have hit a living run; each third is killed once more while it makes good.
+
+    How long a run takes is measured again and again: the machine has other things to do.
+    """
     moments = random.Random(seed)
-    usual_s = sorted(_whole(home / name, f"{shop_url}/{name}", mail_url) for name in ("w1", "w2", "w3"))[1]
-    part, hit, number = moments.random(), 0, 0
+    part, hit, number, usual_s = moments.random(), 0, 0, 0.0
     while hit < kills and number < 3 * kills:
+        if number % 8 == 0:
+            name = f"w{number}"
+            usual_s = _whole(home / name, f"{shop_url}/{name}", mail_url)
         directory, shop = home / f"k{number}", f"{shop_url}/k{number}"
         part = (part + _GOLDEN) % 1.0
         killed = _killed_at(usual_s * part, _child(directory, shop, mail_url))
         standing = _standing(directory)
         again = 0
-        if not killed:
-            usual_s *= 0.98
-        elif number % 3 == 0:
+        if killed and number % 3 == 0:
             again = _killed_at(usual_s * moments.random(), _child(directory, shop, mail_url))
         seconds = _whole(directory, shop, mail_url)
         _tell(directory, killed + again, usual_s * part, standing, seconds)
