@@ -3,6 +3,8 @@
 What an intent brings are values: nothing in them is a template.
 """
 
+import re
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -14,11 +16,6 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
-from omnibase_core.models.contracts.model_contract_effect import (
-    ModelContractEffect,
-    ModelExternalServiceConfig,
-    ModelIOOperationConfig,
-)
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute
 from omnibase_core.models.contracts.subcontracts.effect_retry_config import IDEMPOTENCY_DEFAULTS, ModelEffectRetryPolicy
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
@@ -29,11 +26,15 @@ from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.nodes.node_effect import NodeEffect
 from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
 from omnibase_core.protocols.protocol_intent_handler import IntentDone
-from omnibase_core.utils.contract_request import request_of
 
 _NAMESPACE: Final = UUID("5f2c1a9e-6f0b-5d0e-8a0c-3a8e6f1f3b11")
 _PATH_SAFE: Final = "/:@!$&'()*+,;=-._~"
 _INVALID: Final = EnumCoreErrorCode.VALIDATION_ERROR
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_MAX_NODES: Final = 256
+"""Shapes of intents that a route keeps the plans of; the oldest goes first."""
+_ONCE: Final = ModelEffectRetryPolicy(enabled=False)
+_is_plain: Final = re.compile(r"[A-Za-z0-9_~-]+").fullmatch
 
 
 def event_id(intent: ModelIntent) -> UUID:
@@ -70,38 +71,63 @@ def choice_of(intent: ModelIntent, payload: dict[str, JsonValue], key: str, allo
 
 
 class EngineRoute:
-    """What the handlers that run on the effect engine share: it repeats, breaks and limits as for any contract."""
+    """What the handlers that run on the effect engine share: it repeats, breaks and limits as for any contract.
+
+    Intents of one shape share a node, so that the contract is compiled once: what differs between them is its input.
+    """
 
     retries_itself = True
 
     def __init__(self, container: ModelONEXContainer) -> None:
         self._container = container
+        self._nodes: dict[Hashable, NodeEffect] = {}
 
     def database_of(self, intent: ModelIntent, route: ModelIntentRoute) -> str | None:
         del intent, route
         return None
 
     async def _run(
-        self, subcontract: ModelEffectSubcontract, data: dict[str, object], intent: ModelIntent
+        self, intent: ModelIntent, shape: Hashable, config: dict[str, object], data: dict[str, object]
     ) -> IntentDone:
-        node = NodeEffect(self._container)
-        node.effect_subcontract = subcontract
+        """Carry out the one operation of `config` on `data`. shape: all that `config` is made of."""
+        policy = intent.retry_policy
+        key = (intent.intent_type, shape, None if policy is None else policy.model_dump_json())
+        node = self._nodes.get(key)
+        if node is None:
+            node = NodeEffect(self._container)
+            node.effect_subcontract = _subcontract(intent, config)
+            if len(self._nodes) >= _MAX_NODES:
+                del self._nodes[next(iter(self._nodes))]
+            self._nodes[key] = node
         return _done(await node.process(_input(intent, data)))
 
-    def _request(
-        self, intent: ModelIntent, operation: str, parameters: dict[str, object], connection: str | None = None
-    ) -> tuple[ModelEffectSubcontract, dict[str, object]]:
-        try:
-            contract = ModelContractEffect(
-                external_service_config=ModelExternalServiceConfig(
-                    service_name=f"intent_{intent.intent_type}"[:100], connection_name=connection
-                ),
-                io_operation_config=ModelIOOperationConfig(operation_type=operation, parameters=parameters),
-                retry_config=intent.retry_policy,
-            )
-            return request_of(contract)
-        except ValidationError as error:
-            raise _refused(intent, error) from None
+
+def _subcontract(intent: ModelIntent, config: dict[str, object]) -> ModelEffectSubcontract:
+    fields: dict[str, object] = {
+        "subcontract_name": f"intent_{intent.intent_type}"[:100],
+        "operations": [{"operation_name": "request", "io_config": config}],
+    }
+    if intent.retry_policy is not None:
+        fields["default_retry_policy"] = intent.retry_policy
+    try:
+        return ModelEffectSubcontract.model_validate(fields)
+    except ValidationError as error:
+        raise _refused(intent, error) from None
+
+
+def _literal(text: str) -> str:
+    """A text in which nothing is a placeholder."""
+    return text.replace("${", "$${")
+
+
+def _texts(intent: ModelIntent, what: str, given: JsonValue) -> dict[str, str]:
+    if given is None:
+        return {}
+    if isinstance(given, dict):
+        return {name: str(value) for name, value in given.items()}
+    raise ModelOnexError(
+        f"{intent.intent_type} to {intent.target!r}: {what} is a map of texts, found {type(given).__name__}", _INVALID
+    )
 
 
 class ApiCallRoute(EngineRoute):
@@ -125,17 +151,33 @@ class ApiCallRoute(EngineRoute):
             "method",
             tuple(IDEMPOTENCY_DEFAULTS["http"]),
         )
-        parameters: dict[str, object] = {key: payload[key] for key in ("body", "headers", "query") if key in payload}
-        if intent.idempotency_key is not None:
-            headers = payload.get("headers") or {}
-            if isinstance(headers, dict) and not any(name.lower() == "idempotency-key" for name in headers):
-                parameters["headers"] = {"Idempotency-Key": intent.idempotency_key, **headers}
+        headers = _texts(intent, "headers", payload.get("headers"))
+        if intent.idempotency_key is not None and not any(name.lower() == "idempotency-key" for name in headers):
+            headers = {"Idempotency-Key": intent.idempotency_key, **headers}
+        query = _texts(intent, "query", payload.get("query"))
         base, from_data = self._base(intent, route.connection or intent.target)
-        parameters["url"] = base + _path(intent, base, payload.get("path"))
-        subcontract, data = self._request(intent, method, parameters)
+        path, segments = _path(intent, base, payload.get("path"))
+        data: dict[str, object] = {
+            "headers": list(headers.values()),
+            "query": list(query.values()),
+            "segments": segments,
+            "body": payload.get("body"),
+        }
+        config: dict[str, object] = {
+            "handler_type": "http",
+            "method": method,
+            "url_template": _literal(base) + path,
+            "headers": {name: f"${{input.headers.{index}}}" for index, name in enumerate(headers)},
+            "query_params": {name: f"${{input.query.{index}}}" for index, name in enumerate(query)},
+        }
+        if "body" in payload:
+            config["body_template"] = "${input.body:-null}"
+        elif method in _WITH_BODY:
+            config["body_template"] = ""
         if from_data:
-            subcontract, data = _host_as_data(subcontract, data, intent)
-        return await self._run(subcontract, data, intent)
+            _host_as_data(intent, config, data)
+        shape = (method, base, path, tuple(headers), tuple(query), "body" in payload, from_data)
+        return await self._run(intent, shape, config, data)
 
     def _base(self, intent: ModelIntent, target: str) -> tuple[str, bool]:
         connection = self._container.get_service(ModelSettings).connections.get(target)
@@ -156,9 +198,10 @@ class ApiCallRoute(EngineRoute):
         )
 
 
-def _path(intent: ModelIntent, base: str, path: JsonValue) -> str:
+def _path(intent: ModelIntent, base: str, path: JsonValue) -> tuple[str, list[str]]:
+    """The template of a path and its values: plain segments, such as ids, so that paths of one shape share a plan."""
     if path is None:
-        return ""
+        return "", []
     parts = path.split("/") if isinstance(path, str) else []
     if not isinstance(path, str) or "?" in base or "#" in base or {".", ".."} & set(parts):
         raise ModelOnexError(
@@ -167,23 +210,27 @@ def _path(intent: ModelIntent, base: str, path: JsonValue) -> str:
             _INVALID,
         )
     joint = "" if base.endswith("/") else "/"
-    return joint + quote(path.removeprefix("/"), safe=_PATH_SAFE)
+    pieces: list[str] = []
+    segments: list[str] = []
+    for segment in path.removeprefix("/").split("/"):
+        if _is_plain(segment):
+            pieces.append(f"${{input.segments.{len(segments)}}}")
+            segments.append(segment)
+        else:
+            pieces.append(_literal(quote(segment, safe=_PATH_SAFE)))
+    return joint + "/".join(pieces), segments
 
 
-def _host_as_data(
-    subcontract: ModelEffectSubcontract, data: dict[str, object], intent: ModelIntent
-) -> tuple[ModelEffectSubcontract, dict[str, object]]:
+def _host_as_data(intent: ModelIntent, config: dict[str, object], data: dict[str, object]) -> None:
     """The same request, with a host that the guard judges like any other that a contract was given."""
-    fields = subcontract.model_dump()
-    config = fields["operations"][0]["io_config"]
-    url = config["url_template"]
-    parts = urlsplit(url)
-    if "@" in parts.netloc or "$" in parts.netloc:
+    url = str(config["url_template"])
+    host = urlsplit(url).netloc
+    if "@" in host or "$" in host:
         raise ModelOnexError(f"{intent.intent_type}: a target URL holds no user, password or '$'", _INVALID)
     scheme, _, rest = url.partition("://")
-    config["url_template"] = f"{scheme}://${{input.host}}{rest[len(parts.netloc) :]}"
-    config["allowed_hosts"] = [parts.netloc]
-    return ModelEffectSubcontract.model_validate(fields), {**data, "host": parts.netloc}
+    config["url_template"] = f"{scheme}://${{input.host}}{rest[len(host) :]}"
+    config["allowed_hosts"] = [host]
+    data["host"] = host
 
 
 class FileRoute(EngineRoute):
@@ -198,9 +245,21 @@ class FileRoute(EngineRoute):
         del route
         payload = payload_of(intent, "operation", "path", "content", "destination")
         operation = choice_of(intent, payload, "operation", tuple(IDEMPOTENCY_DEFAULTS["filesystem"]))
-        parameters: dict[str, object] = {key: payload[key] for key in ("content", "destination") if key in payload}
-        parameters["path"] = payload.get("path") or intent.target
-        return await self._run(*self._request(intent, operation, parameters), intent)
+        path = str(payload.get("path") or intent.target)
+        config: dict[str, object] = {"handler_type": "filesystem", "operation": operation}
+        data: dict[str, object] = {}
+        for name, key, value in (
+            ("file_path_template", "path", path),
+            ("destination_path_template", "destination", payload.get("destination")),
+        ):
+            if value is not None:
+                fits = isinstance(value, str) and value and ".." not in value and "\0" not in value
+                config[name] = f"${{input.{key}}}" if fits else _literal(str(value))
+                data[key] = value
+        if "content" in payload:
+            config["content_template"] = "${input.content}"
+            data["content"] = payload["content"]
+        return await self._run(intent, tuple(config.items()), config, data)
 
 
 class ContractRoute(EngineRoute):
@@ -212,7 +271,7 @@ class ContractRoute(EngineRoute):
 
     def __init__(self, container: ModelONEXContainer) -> None:
         super().__init__(container)
-        self._nodes: dict[str, NodeEffect] = {}
+        self._files: dict[str, NodeEffect] = {}
 
     def is_idempotent(self, intent: ModelIntent, route: ModelIntentRoute) -> bool:
         del intent, route
@@ -220,9 +279,9 @@ class ContractRoute(EngineRoute):
 
     async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
         file = route.contract or ""
-        node = self._nodes.get(file)
+        node = self._files.get(file)
         if node is None:
-            node = self._nodes[file] = NodeEffect.from_contract(self._container, Path(file))
+            node = self._files[file] = NodeEffect.from_contract(self._container, Path(file))
         data: dict[str, object] = {
             "payload": intent.payload,
             "target": intent.target,
@@ -254,10 +313,16 @@ class PublishRoute(EngineRoute):
 
     async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
         if route.via == "kafka":
-            headers: dict[str, object] = {"onex-event-id": str(event_id(intent))}
-            parameters: dict[str, object] = {"topic": intent.target, "payload": intent.payload, "headers": headers}
-            once = intent.model_copy(update={"retry_policy": ModelEffectRetryPolicy(enabled=False)})
-            return await self._run(*self._request(once, "produce", parameters, route.connection), intent)
+            config: dict[str, object] = {
+                "handler_type": "kafka",
+                "topic": intent.target,
+                "connection_name": route.connection or "default",
+                "payload_template": "${input.payload:-null}",
+                "headers": {"onex-event-id": "${input.event_id}"},
+            }
+            data: dict[str, object] = {"payload": intent.payload, "event_id": str(event_id(intent))}
+            once = intent.model_copy(update={"retry_policy": _ONCE})
+            return await self._run(once, (intent.target, route.connection), config, data)
         bus = self._container.get_service("ProtocolEventBus")
         if not isinstance(bus, ProtocolEventBus):
             raise ModelOnexError("message_publish needs a ProtocolEventBus", EnumCoreErrorCode.CONFIGURATION_ERROR)
