@@ -25,8 +25,7 @@ from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import ExtractedValue
 from omnibase_core.models.model_intent_result import IntentExecutionResult
 from omnibase_core.models.model_reducer_input import ModelReducerInput
-from omnibase_core.nodes import NodeCompute, NodeEffect, NodeReducer
-from omnibase_core.nodes.intent_executor import IntentExecutor
+from omnibase_core.nodes import IntentExecutor, NodeCompute, NodeEffect, NodeReducer
 from omnibase_core.protocols.protocol_intent_ledger import ProtocolIntentLedger
 from omnibase_core.utils.intent_routes import load_intent_routes
 from omnibase_spi.bootstrap import register_effect_handlers
