@@ -1,0 +1,366 @@
+"""What an interpreter asks of dbos inside one run (`DurableContext`)."""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final, Protocol
+from uuid import UUID, uuid5
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.protocols.protocol_workflow_engine import (
+    RunView,
+    Signal,
+    StartRequest,
+    StepError,
+    StepOutcome,
+    StepRecord,
+    Work,
+    WorkflowStoppedError,
+    event_types_of,
+)
+from omnibase_spi.engine_dbos_link import record_at
+from omnibase_spi.engine_dbos_tables import Loaded
+from omnibase_spi.workflow_tx import TransactionalSteps
+
+_IDS: Final = UUID("6c0f1d0e-5f0e-5d5b-9a53-0f0f8e6d2b11")
+_LONGEST_SLEEP_S: Final = 3600.0
+_Done = Coroutine[object, object, dict[str, JsonValue]]
+
+BLOCKING = ("lease", "cancelled", "moved")
+"""Reasons that do not wait for the end of a step that can be interrupted."""
+
+
+class RunHost(Protocol):
+    """What a context needs of its driver."""
+
+    async def take_signal(self, workflow_id: str, topic: str, position: int) -> Signal | None: ...
+
+    async def start(self, request: StartRequest) -> RunView: ...
+
+    async def wait_for(self, workflow_id: str, control: "RunControl") -> RunView: ...
+
+    async def publish(self, event_type: str, payload: JsonValue, event_id: UUID) -> None: ...
+
+    async def subscribe(self, control: "RunControl", topic: str) -> None: ...
+
+    def note_progress(self, workflow_id: str, progress: JsonValue) -> None: ...
+
+    async def begin_anew(self, workflow_id: str, input_data: JsonValue) -> bool: ...
+
+
+class RunControl:
+    """One execution of a run in this process, and how it is told to stop."""
+
+    def __init__(self, workflow_id: str, owner: str, token: int) -> None:
+        self.workflow_id = workflow_id
+        self.owner = owner
+        self.token = token
+        self.reason: str | None = None
+        self.subscriptions: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._bells: set[asyncio.Event] = set()
+        self._at_work: dict[asyncio.Task[object], bool] = {}
+
+    def stop(self, reason: str) -> None:
+        """Stop at the next boundary; a step that can be interrupted is, unless it may end (pause, drain)."""
+        if self.reason in BLOCKING:
+            return
+        self.reason = reason
+        self.ring()
+        if reason in BLOCKING:
+            for task, preemptible in list(self._at_work.items()):
+                if preemptible:
+                    task.cancel()
+
+    def ring(self) -> None:
+        """Let those who wait look again."""
+        for bell in self._bells:
+            bell.set()
+
+    def check(self) -> None:
+        if self.reason is not None:
+            raise WorkflowStoppedError(self.reason)
+
+    async def wait(self, bell: asyncio.Event, seconds: float | None) -> None:
+        """Wait until the bell rings, at most so long. Raises WorkflowStoppedError as soon as the run is to stop."""
+        self.check()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await bell.wait()
+        bell.clear()
+        self.check()
+
+    def bell(self) -> "_Bell":
+        return _Bell(self._bells)
+
+    async def at_work(self, work: Work, *, preemptible: bool) -> StepOutcome:
+        """Do the work so that `stop` can interrupt it."""
+        task = asyncio.current_task()
+        if task is None:
+            message = "a step runs in a task"
+            raise ModelOnexError(message, EnumCoreErrorCode.INTERNAL_ERROR)
+        self.check()
+        self._at_work[task] = preemptible
+        try:
+            return await work()
+        except asyncio.CancelledError:
+            if self.reason not in BLOCKING or not preemptible:
+                raise
+            if task.uncancel():  # somebody else cancels too
+                raise
+            raise WorkflowStoppedError(self.reason) from None
+        finally:
+            self._at_work.pop(task, None)
+
+
+class _Bell:
+    def __init__(self, bells: set[asyncio.Event]) -> None:
+        self._bells = bells
+        self._event = asyncio.Event()
+
+    def __enter__(self) -> asyncio.Event:
+        self._bells.add(self._event)
+        return self._event
+
+    def __exit__(self, *_: object) -> None:
+        self._bells.discard(self._event)
+
+
+class DbosContext:
+    """`DurableContext` over dbos: records stand at their positions in its journal, signals and progress in our tables.
+
+    The journal is read once, when the run is taken up: what stands there is given without asking dbos again.
+    """
+
+    def __init__(
+        self,
+        host: RunHost,
+        control: RunControl,
+        executor_id: str,
+        loaded: Loaded,
+        transactions: TransactionalSteps | None,
+    ) -> None:
+        self._host = host
+        self._control = control
+        self._executor_id = executor_id
+        self._journal = loaded.journal
+        self._last = max(loaded.journal, default=-1)
+        self._cuts = loaded.cuts
+        self._transactions = transactions
+
+    @property
+    def workflow_id(self) -> str:
+        return self._control.workflow_id
+
+    @property
+    def fence(self) -> tuple[str, int]:
+        return self._executor_id, self._control.token
+
+    def clock(self) -> float:
+        return time.time()
+
+    async def step(
+        self, position: int, name: str, work: Work, *, preemptible: bool = True, timeout_s: float | None = None
+    ) -> StepOutcome:
+        recorded = self._recorded(position, name)
+        if recorded is not None:
+            return recorded
+        control = self._control
+
+        async def done() -> dict[str, JsonValue]:
+            try:
+                if timeout_s is None:
+                    outcome = await control.at_work(work, preemptible=preemptible)
+                else:
+                    outcome = await self._in_time(work, timeout_s, preemptible=preemptible)
+            except Exception as error:  # noqa: BLE001  # the boundary of a step: whatever it raises is its outcome
+                outcome = _failed(error)
+            return _json_of(outcome, name)
+
+        return await self._record(position, name, done)
+
+    async def _in_time(self, work: Work, timeout_s: float, *, preemptible: bool) -> StepOutcome:
+        started = time.time()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._control.at_work(work, preemptible=preemptible)
+        except TimeoutError:
+            error = StepError(EnumCoreErrorCode.TIMEOUT, "TimeoutError", f"not done within {timeout_s:g} s")
+            return StepOutcome(EnumStepStatus.FAILED, None, error, 1, started, time.time())
+
+    async def tx_step(
+        self, position: int, name: str, connection_name: str, work: Work, *, timeout_s: float | None = None
+    ) -> StepOutcome:
+        transactions = self._transactions
+        if transactions is None:
+            message = (
+                f"Step {name!r} commits with its record on connection {connection_name!r}, but this engine was made "
+                "without a database adapter: give `DbosDriver.create` one (`db=`)."
+            )
+            raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
+        key = self.workflow_id
+        if begun_anew := sum(cut <= position for cut in self._cuts):
+            key = f"{key}#{begun_anew}"
+        return await self.step(
+            position, name, lambda: transactions.run(connection_name, key, position, work), timeout_s=timeout_s
+        )
+
+    async def sleep_until(self, position: int, when: datetime) -> None:
+        if self._recorded(position, "timer") is not None:
+            return
+        with self._control.bell() as bell:
+            while (left := (when - datetime.now(UTC)).total_seconds()) > 0:
+                await self._control.wait(bell, min(left, _LONGEST_SLEEP_S))
+        await self._note(position, "timer", when.isoformat())
+
+    async def now(self, position: int) -> datetime:
+        recorded = self._recorded(position, "now")
+        value = (
+            recorded.value
+            if recorded is not None
+            else (await self._note(position, "now", datetime.now(UTC).isoformat())).value
+        )
+        return datetime.fromisoformat(str(value))
+
+    def new_id(self, name: str) -> UUID:
+        return uuid5(_IDS, f"{self.workflow_id}/{name}")
+
+    async def receive(self, position: int, topic: str, deadline: datetime | None) -> Signal | None:
+        recorded = self._recorded(position, topic)
+        if recorded is not None:
+            return _signal_of(recorded.value)
+        control = self._control
+        if event_types_of(topic):
+            await self._host.subscribe(control, topic)
+        with control.bell() as bell:
+            while True:
+                bell.clear()
+                control.check()
+                signal = await self._host.take_signal(self.workflow_id, topic, position)
+                left = None if deadline is None else (deadline - datetime.now(UTC)).total_seconds()
+                if signal is not None or (left is not None and left <= 0):
+                    break
+                await control.wait(bell, _LONGEST_SLEEP_S if left is None else min(left, _LONGEST_SLEEP_S))
+        value: JsonValue = (
+            None
+            if signal is None
+            else {"topic": signal.topic, "payload": signal.payload, "key": signal.key, "sender": signal.sender}
+        )
+        return _signal_of((await self._note(position, topic, value)).value)
+
+    async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
+        self._control.check()
+        await self._host.publish(event_type, payload, event_id)
+
+    def set_progress(self, progress: JsonValue) -> None:
+        if self._control.reason is None:
+            self._host.note_progress(self.workflow_id, progress)
+
+    async def child(self, position: int, name: str, request: StartRequest, *, wait: bool = True) -> StepOutcome:
+        recorded = self._recorded(position, name)
+        if recorded is not None:
+            return recorded
+        self._control.check()
+        started = time.time()
+        view = await self._host.start(request)
+        if wait:
+            view = await self._host.wait_for(request.workflow_id, self._control)
+        outcome = _outcome_of(view, started, waited=wait)
+
+        async def done() -> dict[str, JsonValue]:
+            return _json_of(outcome, name)
+
+        return await self._record(position, name, done)
+
+    async def patch(self, position: int, name: str) -> bool:
+        recorded = self._recorded(position, name)
+        if recorded is None:
+            recorded = await self._note(position, name, self._last <= position)
+        return recorded.value is True
+
+    async def continue_as_new(self, input_data: JsonValue) -> None:
+        self._control.check()
+        kept = await self._host.begin_anew(self.workflow_id, input_data)
+        raise WorkflowStoppedError("continued" if kept else "moved")
+
+    def _recorded(self, position: int, name: str) -> StepOutcome | None:
+        record = self._journal.get(position)
+        if record is None:
+            return None
+        if record.name != name:
+            message = (
+                f"Run {self.workflow_id!r} asks for {name!r} at position {position}, where {record.name!r} is "
+                "recorded. A run is pinned to its contract; what interprets it must be of the same version."
+            )
+            raise ModelOnexError(message, EnumCoreErrorCode.INTERNAL_ERROR)
+        return record.outcome
+
+    async def _note(self, position: int, name: str, value: JsonValue) -> StepOutcome:
+        """Record a value that is there already."""
+        at = time.time()
+        outcome = StepOutcome(EnumStepStatus.COMPLETED, value, started_at=at, ended_at=at)
+
+        async def done() -> dict[str, JsonValue]:
+            return _json_of(outcome, name)
+
+        return await self._record(position, name, done)
+
+    async def _record(self, position: int, name: str, done: Callable[[], _Done]) -> StepOutcome:
+        self._control.check()
+        outcome = StepOutcome.from_json(await record_at(position, name, done))
+        self._journal[position] = StepRecord(position, name, outcome)
+        return outcome
+
+
+def _json_of(outcome: StepOutcome, name: str) -> dict[str, JsonValue]:
+    """The outcome as it is recorded; a value that JSON in UTF-8 cannot hold is a failure of the step."""
+    document = outcome.as_json()
+    try:
+        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        message = f"What step {name!r} gave cannot be recorded, it is no JSON: {error}"
+        refused = StepError(EnumCoreErrorCode.VALIDATION_ERROR, type(error).__name__, message)
+        return StepOutcome(
+            EnumStepStatus.FAILED, None, refused, outcome.attempts, outcome.started_at, outcome.ended_at
+        ).as_json()
+    return document
+
+
+def _failed(error: Exception) -> StepOutcome:
+    code = error.error_code if isinstance(error, ModelOnexError) else EnumCoreErrorCode.INTERNAL_ERROR
+    at = time.time()
+    return StepOutcome(
+        EnumStepStatus.FAILED, None, StepError(code, type(error).__name__, str(error)), started_at=at, ended_at=at
+    )
+
+
+def _signal_of(value: JsonValue) -> Signal | None:
+    if not isinstance(value, dict):
+        return None
+    key, sender = value["key"], value["sender"]
+    return Signal(
+        str(value["topic"]),
+        value["payload"],
+        None if key is None else str(key),
+        None if sender is None else str(sender),
+    )
+
+
+def _outcome_of(view: RunView, started: float, *, waited: bool) -> StepOutcome:
+    at = time.time()
+    if not waited:
+        return StepOutcome(EnumStepStatus.COMPLETED, view.workflow_id, started_at=started, ended_at=at)
+    if view.status is EnumRunStatus.COMPLETED:
+        return StepOutcome(EnumStepStatus.COMPLETED, view.output, started_at=started, ended_at=at)
+    if view.status is EnumRunStatus.CANCELLED:
+        error = StepError(
+            EnumCoreErrorCode.CANCELLED, "WorkflowStoppedError", f"run {view.workflow_id!r} was cancelled"
+        )
+        return StepOutcome(EnumStepStatus.CANCELLED, None, error, started_at=started, ended_at=at)
+    return StepOutcome(EnumStepStatus.FAILED, view.output, view.error, started_at=started, ended_at=at)

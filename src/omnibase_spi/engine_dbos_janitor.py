@@ -1,0 +1,126 @@
+"""The thread of a worker that looks at the database a few times a second: signals that came from elsewhere, runs that
+were cancelled, paused or taken over, runs of processes that died, schedules that are due, progress to be written.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from pydantic import JsonValue
+
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.protocols.protocol_workflow_engine import StartRequest
+from omnibase_spi.engine_dbos_lease import ExecutorLease
+from omnibase_spi.engine_dbos_schedules import ScheduleTable
+from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
+
+_log: Final = logging.getLogger(__name__)
+_TICK_S: Final = 0.2
+_SCHEDULES_S: Final = 1.0
+_FORGET_S: Final = 3600.0
+
+
+class WatchedWorker(Protocol):
+    """What the janitor sees of a worker, and tells it; all from its own thread."""
+
+    @property
+    def active(self) -> frozenset[str]: ...
+
+    def take_progress(self) -> dict[str, JsonValue]: ...
+
+    def write_progress(self, progress: dict[str, JsonValue]) -> None: ...
+
+    def tell(self, workflow_id: str, reason: str | None) -> None: ...
+
+    def start_now(self, request: StartRequest) -> None: ...
+
+
+class Janitor:
+    """Looks, tells the worker, and is never in the way: whatever fails is tried again at the next look."""
+
+    def __init__(
+        self,
+        worker: WatchedWorker,
+        tables: WorkflowTables,
+        schedules: ScheduleTable,
+        lease: ExecutorLease,
+        ttl_ms: int,
+    ) -> None:
+        self._worker = worker
+        self._tables = tables
+        self._schedules = schedules
+        self._lease = lease
+        self._tick_s = min(_TICK_S, ttl_ms / 8000)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look_after, name="onex-janitor", daemon=True)
+        self._next_schedules = 0.0
+        self._next_forget = time.monotonic() + _FORGET_S
+        self._suspects: frozenset[str] = frozenset()
+        self._away = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._attempt(self._write_progress)
+
+    def _look_after(self) -> None:
+        while not self._stop.wait(self._tick_s):
+            if not self._lease.held:
+                continue
+            now = time.monotonic()
+            self._attempt(self._lease.take_over)
+            self._attempt(self._look_at_runs)
+            self._attempt(self._write_progress)
+            if now >= self._next_schedules:
+                self._next_schedules = now + _SCHEDULES_S
+                self._attempt(self._fire)
+            if now >= self._next_forget:
+                self._next_forget = now + _FORGET_S
+                self._attempt(self._lease.forget_old)
+
+    def _attempt(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # a database that is away comes back; nothing else may end this thread
+            if not self._away:
+                _log.warning("workflow engine: %s; it is tried again", type(error).__name__)
+            self._away = True
+        else:
+            self._away = False
+
+    def _look_at_runs(self) -> None:
+        active = self._worker.active
+        if not active:
+            return
+        mine = self._tables.mine(self._lease.executor_id)
+        gone = active - mine.keys()
+        # one that is not there twice in a row: in between it may just have ended
+        if lost := gone & self._suspects:
+            statuses = self._tables.statuses(sorted(lost))
+            for workflow_id in lost:
+                self._worker.tell(workflow_id, "cancelled" if statuses.get(workflow_id) == "CANCELLED" else "moved")
+        self._suspects = gone
+        for workflow_id, wanted in mine.items():
+            if wanted == PAUSED:
+                self._worker.tell(workflow_id, PAUSED)
+        for workflow_id in self._tables.with_signals(self._lease.executor_id):
+            self._worker.tell(workflow_id, None)
+
+    def _write_progress(self) -> None:
+        progress = self._worker.take_progress()
+        if progress:
+            self._worker.write_progress(progress)
+
+    def _fire(self) -> None:
+        for schedule, request in self._schedules.due():
+            try:
+                self._worker.start_now(request)
+            except ModelOnexError as error:
+                _log.warning("schedule %s: %s", schedule.name, error.message)
+            self._schedules.done(schedule)

@@ -1,0 +1,592 @@
+"""What the workflow engine keeps beside dbos, in the same database, and the few statements that read or move rows of
+dbos itself, so that both change in one transaction.
+
+Our tables: `onex_runs` (what a run was started with and what is wanted of it), `onex_bundles` (the texts that runs are
+pinned to), `onex_signals`, `onex_schedules`, `onex_executors` (leases of processes). Times are seconds since 1970 by
+the clock of the database where they are compared, else of who wrote them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.protocols.protocol_workflow_engine import (
+    RunFilter,
+    RunView,
+    Signal,
+    StartRequest,
+    StepError,
+    StepOutcome,
+    StepRecord,
+    WorkflowBundle,
+)
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+SqlValue = str | int | float | None
+Row = Mapping[str, SqlValue]
+
+PAUSED: Final = "paused"
+_INTERNAL_QUEUE: Final = "_dbos_internal_queue"
+_STATUS: Final = {
+    "ENQUEUED": EnumRunStatus.QUEUED,
+    "DELAYED": EnumRunStatus.SCHEDULED,
+    "PENDING": EnumRunStatus.RUNNING,
+    "SUCCESS": EnumRunStatus.COMPLETED,
+    "ERROR": EnumRunStatus.FAILED,
+    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": EnumRunStatus.FAILED,
+    "CANCELLED": EnumRunStatus.CANCELLED,
+}
+_ASKED: Final = {
+    EnumRunStatus.QUEUED: "w.status = 'ENQUEUED'",
+    EnumRunStatus.SCHEDULED: "w.status = 'DELAYED'",
+    EnumRunStatus.RUNNING: "w.status = 'PENDING'",
+    EnumRunStatus.COMPLETED: "w.status = 'SUCCESS'",
+    EnumRunStatus.FAILED: "w.status IN ('ERROR', 'MAX_RECOVERY_ATTEMPTS_EXCEEDED')",
+    EnumRunStatus.CANCELLED: "w.status = 'CANCELLED' AND r.wanted IS NULL",
+    EnumRunStatus.PAUSED: "w.status = 'CANCELLED' AND r.wanted IS NOT NULL",
+}
+_RUN: Final = (
+    "SELECT r.*, w.status, w.updated_at, w.executor_id, w.queue_name, w.owner_xid, o.output, o.error "
+    "FROM {s}onex_runs r JOIN {s}workflow_status w ON w.workflow_uuid = r.workflow_id "
+    "LEFT JOIN {s}workflow_output o ON o.workflow_uuid = r.workflow_id "
+)
+_HAS_ATTRIBUTE: Final = (
+    "EXISTS (SELECT 1 FROM json_each(r.attributes) a WHERE a.key = :n# AND (CASE a.type "
+    "WHEN 'true' THEN 'true' WHEN 'false' THEN 'false' WHEN 'null' THEN 'null' "
+    "WHEN 'object' THEN json(a.value) WHEN 'array' THEN json(a.value) ELSE json_quote(a.value) END) = json(:v#))"
+)
+_ENDED_BEFORE: Final = (
+    "SELECT r.workflow_id FROM {s}onex_runs r JOIN {s}workflow_status w ON w.workflow_uuid = r.workflow_id "
+    "WHERE w.completed_at < :when AND w.status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING') AND r.wanted IS NULL "
+    "AND NOT EXISTS (SELECT 1 FROM {s}workflow_status p WHERE p.workflow_uuid = r.parent_id "
+    "AND p.status IN ('ENQUEUED', 'DELAYED', 'PENDING')) ORDER BY w.completed_at LIMIT :limit"
+)
+_OWNER: Final = (
+    "SELECT r.cuts, w.owner_xid FROM {s}onex_runs r JOIN {s}workflow_status w "
+    "ON w.workflow_uuid = r.workflow_id WHERE r.workflow_id = :id"
+)
+_FORGET_RECORDS: Final = (
+    "DELETE FROM {s}operation_outputs WHERE workflow_uuid = :id AND function_id >= :first AND function_id < :below"
+)
+_FORGET_SIGNALS: Final = (
+    "UPDATE {s}onex_signals SET taken_by = NULL WHERE workflow_id = :id AND taken_by >= :first AND taken_by < :below"
+)
+_OUR_TABLES: Final = {
+    "onex_bundles": "digest VARCHAR(64) PRIMARY KEY, root TEXT NOT NULL, files TEXT NOT NULL",
+    "onex_runs": """workflow_id TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL,
+        digest VARCHAR(64) NOT NULL, input_hash VARCHAR(64) NOT NULL, input TEXT NOT NULL, queue TEXT NOT NULL,
+        priority INTEGER NOT NULL, attributes TEXT NOT NULL, parent_id TEXT, wanted TEXT, progress TEXT,
+        cuts TEXT NOT NULL, fence BIGINT NOT NULL, created DOUBLE PRECISION NOT NULL""",
+    "onex_signals": """number {serial}, workflow_id TEXT NOT NULL, topic TEXT NOT NULL, signal_key TEXT,
+        payload TEXT NOT NULL, sender TEXT, taken_by INTEGER, UNIQUE (workflow_id, topic, signal_key)""",
+    "onex_schedules": """name TEXT PRIMARY KEY, cron TEXT NOT NULL, timezone TEXT NOT NULL,
+        digest VARCHAR(64) NOT NULL, input TEXT NOT NULL, paused INTEGER NOT NULL, next_at DOUBLE PRECISION""",
+    "onex_executors": """token {serial}, executor_id TEXT NOT NULL, holder TEXT NOT NULL,
+        expires DOUBLE PRECISION NOT NULL""",
+}
+_INDEXES: Final = {
+    "onex_runs_created": "onex_runs (created)",
+    "onex_runs_parent": "onex_runs (parent_id)",
+    "onex_executors_id": "onex_executors (executor_id)",
+}
+_MADE_AGAIN: Final = frozenset({EnumStepStatus.FAILED, EnumStepStatus.UNKNOWN, EnumStepStatus.CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What an execution starts from. cuts: the positions from which the run was begun anew, in order."""
+
+    bundle: WorkflowBundle
+    input_data: JsonValue
+    wanted: str | None
+    cuts: tuple[int, ...]
+    journal: dict[int, StepRecord]
+
+
+class WorkflowTables:
+    """Statements on an engine; each method is one transaction and blocks."""
+
+    def __init__(self, engine: "sa.Engine", schema: str) -> None:
+        self.engine = engine
+        self.is_sqlite = engine.dialect.name == "sqlite"
+        self._schema = "" if self.is_sqlite else f'"{schema}".'
+        self.now = (
+            "((julianday('now') - 2440587.5) * 86400.0)" if self.is_sqlite else "extract(epoch FROM clock_timestamp())"
+        )
+        self._now_ms = f"CAST({self.now} * 1000 AS BIGINT)"
+
+    def text(self, query: str) -> "sa.TextClause":
+        import sqlalchemy as sa
+
+        return sa.text(query.replace("{s}", self._schema).replace("{now}", self.now).replace("{now_ms}", self._now_ms))
+
+    @contextmanager
+    def writing(self) -> "Iterator[sa.Connection]":
+        """A transaction that writes; on SQLite it is the only one from its first statement on."""
+        with self.engine.begin() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    def rows(self, query: str, **params: SqlValue) -> list[Row]:
+        with self.engine.connect() as connection:
+            return self.rows_in(connection, query, **params)
+
+    def rows_in(self, connection: "sa.Connection", query: str, **params: SqlValue) -> list[Row]:
+        return [dict(row) for row in connection.execute(self.text(query), params).mappings()]
+
+    def change(self, query: str, **params: SqlValue) -> int:
+        with self.writing() as connection:
+            return self.change_in(connection, query, **params)
+
+    def change_in(self, connection: "sa.Connection", query: str, **params: SqlValue) -> int:
+        return connection.execute(self.text(query), params).rowcount
+
+    def make(self) -> None:
+        """Make our tables where they are not there. Several processes may do so at once."""
+        serial = (
+            "INTEGER PRIMARY KEY AUTOINCREMENT" if self.is_sqlite else "BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+        )
+        with self.writing() as connection:
+            if not self.is_sqlite:
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(716273001)")
+            for table, columns in _OUR_TABLES.items():
+                made = f"CREATE TABLE IF NOT EXISTS {{s}}{table} ({columns})"
+                connection.execute(self.text(made.replace("{serial}", serial)))
+            for index, columns in _INDEXES.items():
+                connection.execute(self.text(f"CREATE INDEX IF NOT EXISTS {index} ON {{s}}{columns}"))
+
+    # what a run is
+
+    def put_bundle(self, connection: "sa.Connection", bundle: WorkflowBundle) -> None:
+        self.change_in(
+            connection,
+            "INSERT INTO {s}onex_bundles (digest, root, files) VALUES (:digest, :root, :files) "
+            "ON CONFLICT (digest) DO NOTHING",
+            digest=bundle.digest,
+            root=bundle.root,
+            files=json.dumps(dict(bundle.files)),
+        )
+
+    def bundle(self, digest: str) -> WorkflowBundle:
+        row = self.rows("SELECT * FROM {s}onex_bundles WHERE digest = :digest", digest=digest)[0]
+        return _bundle(row)
+
+    def insert_run(
+        self, connection: "sa.Connection", request: StartRequest, names: tuple[str, str], queue: str
+    ) -> bool:
+        """Write a run down; False when it is there already, with the same input. Raises CONFLICT for another one."""
+        hashed = input_hash(request.input_data)
+        new = self.change_in(
+            connection,
+            "INSERT INTO {s}onex_runs (workflow_id, name, version, digest, input_hash, input, queue, priority, "
+            "attributes, parent_id, cuts, fence, created) VALUES (:workflow_id, :name, :version, :digest, :input_hash, "
+            ":input, :queue, :priority, :attributes, :parent_id, '[]', 0, {now}) ON CONFLICT (workflow_id) DO NOTHING",
+            workflow_id=request.workflow_id,
+            name=names[0],
+            version=names[1],
+            digest=request.bundle.digest,
+            input_hash=hashed,
+            input=json.dumps(request.input_data),
+            queue=queue,
+            priority=request.priority,
+            attributes=json.dumps(dict(request.attributes)),
+            parent_id=request.parent_id,
+        )
+        if new:
+            return True
+        found = self.rows_in(
+            connection, "SELECT input_hash FROM {s}onex_runs WHERE workflow_id = :id", id=request.workflow_id
+        )
+        if found[0]["input_hash"] != hashed:
+            message = (
+                f"Start of workflow {request.workflow_id!r}: a run of this id was started with another input. "
+                "The same id is the same run; choose another id for this input."
+            )
+            raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT, {"workflow_id": request.workflow_id})
+        return False
+
+    def load(self, workflow_id: str, token: int) -> Loaded:
+        """What an execution under this fencing token starts from; older tokens write no progress from now on."""
+        with self.writing() as connection:
+            self.change_in(
+                connection,
+                "UPDATE {s}onex_runs SET fence = :token WHERE workflow_id = :id AND fence <= :token",
+                token=token,
+                id=workflow_id,
+            )
+            row = self.rows_in(
+                connection,
+                "SELECT r.*, b.root, b.files FROM {s}onex_runs r JOIN {s}onex_bundles b ON b.digest = r.digest "
+                "WHERE r.workflow_id = :id",
+                id=workflow_id,
+            )[0]
+            journal = {record.position: record for record in self._journal(connection, workflow_id)}
+        return Loaded(
+            _bundle(row),
+            json.loads(_text(row["input"])),
+            None if row["wanted"] is None else _text(row["wanted"]),
+            tuple(json.loads(_text(row["cuts"]))),
+            journal,
+        )
+
+    def journal(self, workflow_id: str) -> list[StepRecord]:
+        with self.engine.connect() as connection:
+            return self._journal(connection, workflow_id)
+
+    def _journal(self, connection: "sa.Connection", workflow_id: str) -> list[StepRecord]:
+        rows = self.rows_in(
+            connection,
+            "SELECT function_id, function_name, output FROM {s}operation_outputs "
+            "WHERE workflow_uuid = :id AND output IS NOT NULL ORDER BY function_id",
+            id=workflow_id,
+        )
+        return [
+            StepRecord(
+                int(_text(row["function_id"])),
+                _text(row["function_name"]),
+                StepOutcome.from_json(json.loads(_text(row["output"]))),
+            )
+            for row in rows
+        ]
+
+    def run(self, workflow_id: str) -> RunView | None:
+        rows = self.rows(_RUN + "WHERE r.workflow_id = :id", id=workflow_id)
+        return _view(rows[0]) if rows else None
+
+    def runs(self, which: RunFilter) -> list[RunView]:
+        conditions, params = ["1 = 1"], dict[str, SqlValue]()
+        if which.name is not None:
+            conditions.append("r.name = :name")
+            params["name"] = which.name
+        if which.status is not None:
+            conditions.append(_ASKED[which.status])
+        if which.created_after is not None:
+            conditions.append("r.created > :after")
+            params["after"] = which.created_after.timestamp()
+        if which.created_before is not None:
+            conditions.append("r.created < :before")
+            params["before"] = which.created_before.timestamp()
+        if which.parent_id is not None:
+            conditions.append("r.parent_id = :parent")
+            params["parent"] = which.parent_id
+        for number, (name, value) in enumerate(which.attributes.items()):
+            if self.is_sqlite:
+                conditions.append(_HAS_ATTRIBUTE.replace("#", str(number)))
+                params |= {f"n{number}": name, f"v{number}": json.dumps(value)}
+            else:
+                conditions.append(f"CAST(r.attributes AS jsonb) @> CAST(:v{number} AS jsonb)")
+                params[f"v{number}"] = json.dumps({name: value})
+        params["limit"] = which.limit
+        query = f"{_RUN} WHERE {' AND '.join(conditions)} ORDER BY r.created DESC, r.workflow_id DESC LIMIT :limit"
+        return [_view(row) for row in self.rows(query, **params)]
+
+    # moving a run
+
+    def hand_over(self, workflow_id: str, owner: str, status: str) -> bool:
+        """Let go of a run that this execution still owns: for another one (`ENQUEUED`), or paused (`CANCELLED`)."""
+        return bool(
+            self.change(
+                "UPDATE {s}workflow_status SET status = :status, owner_xid = NULL, started_at_epoch_ms = NULL, "
+                "queue_name = COALESCE(queue_name, :queue), updated_at = {now_ms} "
+                "WHERE workflow_uuid = :id AND status = 'PENDING' AND owner_xid = :owner",
+                status=status,
+                queue=_INTERNAL_QUEUE,
+                id=workflow_id,
+                owner=owner,
+            )
+        )
+
+    def want_pause(self, workflow_id: str) -> None:
+        """Let a run stop at its next boundary; at once where no process has it."""
+        with self.writing() as connection:
+            self.change_in(
+                connection,
+                "UPDATE {s}onex_runs SET wanted = :wanted WHERE workflow_id = :id",
+                wanted=PAUSED,
+                id=workflow_id,
+            )
+            self.change_in(
+                connection,
+                "UPDATE {s}workflow_status SET status = 'CANCELLED', owner_xid = NULL, updated_at = {now_ms} "
+                "WHERE workflow_uuid = :id AND (status IN ('ENQUEUED', 'DELAYED') OR (status = 'PENDING' AND NOT "
+                "EXISTS (SELECT 1 FROM {s}onex_executors e WHERE e.executor_id = {s}workflow_status.executor_id "
+                "AND e.expires > {now})))",
+                id=workflow_id,
+            )
+
+    def go_on(self, workflow_id: str) -> None:
+        """Queue a run that was paused, cancelled or has failed; what failed is done again."""
+        with self.writing() as connection:
+            found = self.rows_in(
+                connection,
+                "SELECT w.status, r.wanted FROM {s}onex_runs r JOIN {s}workflow_status w "
+                "ON w.workflow_uuid = r.workflow_id WHERE r.workflow_id = :id",
+                id=workflow_id,
+            )[0]
+            self.change_in(connection, "UPDATE {s}onex_runs SET wanted = NULL WHERE workflow_id = :id", id=workflow_id)
+            if found["status"] in {"ENQUEUED", "DELAYED", "PENDING"}:
+                return
+            if found["status"] != "CANCELLED" or found["wanted"] is None:
+                for record in self._journal(connection, workflow_id):
+                    if record.outcome.status in _MADE_AGAIN:
+                        self._drop(connection, workflow_id, record.position, record.position + 1)
+            self._queue_again(connection, workflow_id)
+
+    def _queue_again(self, connection: "sa.Connection", workflow_id: str) -> None:
+        self.change_in(connection, "DELETE FROM {s}workflow_output WHERE workflow_uuid = :id", id=workflow_id)
+        self.change_in(
+            connection,
+            "UPDATE {s}workflow_status SET status = 'ENQUEUED', owner_xid = NULL, recovery_attempts = 0, "
+            "queue_name = (SELECT r.queue FROM {s}onex_runs r WHERE r.workflow_id = :id), deduplication_id = NULL, "
+            "started_at_epoch_ms = NULL, completed_at = NULL, output = NULL, error = NULL, updated_at = {now_ms} "
+            "WHERE workflow_uuid = :id",
+            id=workflow_id,
+        )
+
+    def _drop(self, connection: "sa.Connection", workflow_id: str, first: int, below: int) -> None:
+        """Forget records of these positions, and give back the signals that they took."""
+        for query in (_FORGET_RECORDS, _FORGET_SIGNALS):
+            self.change_in(connection, query, id=workflow_id, first=first, below=below)
+
+    def begin_again(
+        self, workflow_id: str, cut: int, owner: str | None = None, input_data: tuple[JsonValue] | None = None
+    ) -> bool:
+        """Forget what a run recorded from position `cut` on and queue it, with another input if one is given.
+
+        owner: only if this execution still has the run.
+        """
+        with self.writing() as connection:
+            lock = "" if self.is_sqlite else " FOR UPDATE OF w"
+            found = self.rows_in(connection, _OWNER + lock, id=workflow_id)[0]
+            if owner is not None and found["owner_xid"] != owner:
+                return False
+            self._drop(connection, workflow_id, cut, 1 << 31)
+            self.change_in(
+                connection,
+                "UPDATE {s}onex_runs SET cuts = :cuts, wanted = NULL WHERE workflow_id = :id",
+                cuts=json.dumps([*json.loads(_text(found["cuts"])), cut]),
+                id=workflow_id,
+            )
+            if input_data is not None:
+                self.change_in(
+                    connection,
+                    "UPDATE {s}onex_runs SET input = :input WHERE workflow_id = :id",
+                    input=json.dumps(input_data[0]),
+                    id=workflow_id,
+                )
+            self._queue_again(connection, workflow_id)
+            return True
+
+    def copy_records(self, connection: "sa.Connection", source: str, target: str, cut: int) -> None:
+        self.change_in(
+            connection,
+            "INSERT INTO {s}operation_outputs (workflow_uuid, function_id, function_name, output, error, "
+            "child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms, serialization, application_name, "
+            "retention_timestamp) SELECT :target, function_id, function_name, output, error, child_workflow_id, "
+            "started_at_epoch_ms, completed_at_epoch_ms, serialization, application_name, {now_ms} "
+            "FROM {s}operation_outputs WHERE workflow_uuid = :source AND function_id < :cut",
+            source=source,
+            target=target,
+            cut=cut,
+        )
+
+    def with_descendants(self, workflow_ids: Sequence[str]) -> list[str]:
+        """These runs and the children of their children, those that have not ended."""
+        found: dict[str, bool] = {}
+        level = list(workflow_ids)
+        while level:
+            rows = self._in(
+                "SELECT r.workflow_id, w.status, r.wanted FROM {s}onex_runs r JOIN {s}workflow_status w "
+                "ON w.workflow_uuid = r.workflow_id WHERE r.workflow_id IN :ids",
+                level,
+            )
+            for row in rows:
+                paused = row["status"] == "CANCELLED" and row["wanted"] is not None
+                found[_text(row["workflow_id"])] = row["status"] in {"ENQUEUED", "DELAYED", "PENDING"} or paused
+            children = self._in("SELECT workflow_id FROM {s}onex_runs WHERE parent_id IN :ids", level)
+            level = [child for row in children if (child := _text(row["workflow_id"])) not in found]
+        return [workflow_id for workflow_id, live in found.items() if live]
+
+    def _in(self, query: str, ids: Sequence[str]) -> list[Row]:
+        import sqlalchemy as sa
+
+        found: list[Row] = []
+        statement = self.text(query).bindparams(sa.bindparam("ids", expanding=True))
+        with self.engine.connect() as connection:
+            for start in range(0, len(ids), 500):
+                part = connection.execute(statement, {"ids": list(ids[start : start + 500])})
+                found += [dict(row) for row in part.mappings()]
+        return found
+
+    def forget_wish(self, workflow_ids: Sequence[str]) -> None:
+        """A cancelled run is not a paused one."""
+        with self.writing() as connection:
+            for workflow_id in workflow_ids:
+                self.change_in(
+                    connection, "UPDATE {s}onex_runs SET wanted = NULL WHERE workflow_id = :id", id=workflow_id
+                )
+
+    # signals
+
+    def send(self, workflow_id: str, signal: Signal) -> None:
+        self.change(
+            "INSERT INTO {s}onex_signals (workflow_id, topic, signal_key, payload, sender) "
+            "VALUES (:id, :topic, :key, :payload, :sender) ON CONFLICT (workflow_id, topic, signal_key) DO NOTHING",
+            id=workflow_id,
+            topic=signal.topic,
+            key=signal.key,
+            payload=json.dumps(signal.payload),
+            sender=signal.sender,
+        )
+
+    def take(self, workflow_id: str, topic: str, position: int) -> Signal | None:
+        """The signal of this position: the one that it took before a crash, else the next one that nobody took."""
+        with self.writing() as connection:
+            taken = self.rows_in(
+                connection,
+                "SELECT * FROM {s}onex_signals WHERE workflow_id = :id AND taken_by = :position",
+                id=workflow_id,
+                position=position,
+            )
+            if not taken:
+                taken = self.rows_in(
+                    connection,
+                    "UPDATE {s}onex_signals SET taken_by = :position WHERE number = (SELECT min(number) FROM "
+                    "{s}onex_signals WHERE workflow_id = :id AND topic = :topic AND taken_by IS NULL) "
+                    "AND taken_by IS NULL RETURNING *",
+                    position=position,
+                    id=workflow_id,
+                    topic=topic,
+                )
+        if not taken:
+            return None
+        row = taken[0]
+        return Signal(
+            _text(row["topic"]),
+            json.loads(_text(row["payload"])),
+            None if row["signal_key"] is None else _text(row["signal_key"]),
+            None if row["sender"] is None else _text(row["sender"]),
+        )
+
+    # what happens to the runs of this process
+
+    def mine(self, executor_id: str) -> dict[str, str | None]:
+        """The runs that the database says this process has, and what is wanted of each."""
+        rows = self.rows(
+            "SELECT r.workflow_id, r.wanted FROM {s}workflow_status w JOIN {s}onex_runs r "
+            "ON r.workflow_id = w.workflow_uuid WHERE w.status = 'PENDING' AND w.executor_id = :me",
+            me=executor_id,
+        )
+        return {_text(row["workflow_id"]): None if row["wanted"] is None else _text(row["wanted"]) for row in rows}
+
+    def statuses(self, workflow_ids: Sequence[str]) -> dict[str, str]:
+        rows = self._in(
+            "SELECT workflow_uuid, status FROM {s}workflow_status WHERE workflow_uuid IN :ids", workflow_ids
+        )
+        return {_text(row["workflow_uuid"]): _text(row["status"]) for row in rows}
+
+    def with_signals(self, executor_id: str) -> list[str]:
+        rows = self.rows(
+            "SELECT DISTINCT s.workflow_id FROM {s}onex_signals s JOIN {s}workflow_status w "
+            "ON w.workflow_uuid = s.workflow_id WHERE s.taken_by IS NULL AND w.status = 'PENDING' "
+            "AND w.executor_id = :me",
+            me=executor_id,
+        )
+        return [_text(row["workflow_id"]) for row in rows]
+
+    def write_progress(self, progress: Mapping[str, JsonValue], token: int) -> None:
+        with self.writing() as connection:
+            for workflow_id, value in progress.items():
+                self.change_in(
+                    connection,
+                    "UPDATE {s}onex_runs SET progress = :progress WHERE workflow_id = :id AND fence = :token",
+                    progress=json.dumps(value),
+                    id=workflow_id,
+                    token=token,
+                )
+
+    # the end
+
+    def ended_before(self, when: datetime, limit: int) -> list[str]:
+        """Runs that ended before, except children of a run that has not."""
+        rows = self.rows(_ENDED_BEFORE, when=int(when.timestamp() * 1000), limit=limit)
+        return [_text(row["workflow_id"]) for row in rows]
+
+    def forget_runs(self, workflow_ids: Sequence[str]) -> None:
+        """Delete what we keep of runs, and texts that nobody needs any more."""
+        with self.writing() as connection:
+            for workflow_id in workflow_ids:
+                for table in ("onex_runs", "onex_signals"):
+                    self.change_in(connection, f"DELETE FROM {{s}}{table} WHERE workflow_id = :id", id=workflow_id)  # noqa: S608  # constants
+            self.change_in(
+                connection,
+                "DELETE FROM {s}onex_bundles WHERE digest NOT IN (SELECT digest FROM {s}onex_runs) "
+                "AND digest NOT IN (SELECT digest FROM {s}onex_schedules)",
+            )
+
+
+def input_hash(value: JsonValue) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _text(value: SqlValue) -> str:
+    return str(value)
+
+
+def _bundle(row: Row) -> WorkflowBundle:
+    return WorkflowBundle(_text(row["root"]), json.loads(_text(row["files"])), _text(row["digest"]))
+
+
+def _time(seconds: SqlValue) -> datetime:
+    return datetime.fromtimestamp(float(seconds or 0), UTC)
+
+
+def _view(row: Row) -> RunView:
+    status = _STATUS[_text(row["status"])]
+    if status is EnumRunStatus.CANCELLED and row["wanted"] is not None:
+        status = EnumRunStatus.PAUSED
+    error, output = failure_of(row)
+    created = float(row["created"] or 0)
+    return RunView(
+        workflow_id=_text(row["workflow_id"]),
+        name=_text(row["name"]),
+        version=_text(row["version"]),
+        status=status,
+        created_at=_time(created),
+        updated_at=_time(max(created, float(row["updated_at"] or 0) / 1000)),
+        input_data=json.loads(_text(row["input"])),
+        output=output,
+        error=error,
+        progress=None if row["progress"] is None else json.loads(_text(row["progress"])),
+        queue=_text(row["queue"]),
+        priority=int(_text(row["priority"])),
+        holder=_text(row["executor_id"]) if status is EnumRunStatus.RUNNING else None,
+        parent_id=None if row["parent_id"] is None else _text(row["parent_id"]),
+        contract_digest=_text(row["digest"]),
+        attributes=json.loads(_text(row["attributes"])),
+    )
+
+
+def failure_of(row: Row) -> tuple[StepError | None, JsonValue]:
+    """Error and final document of a run that ended, as `onex_run` left them."""
+    if row["status"] == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
+        message = "The processes that carried this run out died again and again; resume it once the reason is found."
+        return StepError(EnumCoreErrorCode.OPERATION_FAILED, "ModelOnexError", message), None
+    if row["error"] is not None:
+        found = json.loads(_text(row["error"]))
+        data = found.get("data") or {}
+        code = EnumCoreErrorCode(found["code"]) if found.get("code") else EnumCoreErrorCode.INTERNAL_ERROR
+        return StepError(code, str(data.get("kind", found["name"])), found["message"]), data.get("document")
+    return None, None if row["output"] is None else json.loads(_text(row["output"]))
