@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "schema": "Print the JSON Schema of contracts for editors.",
     "new": "Begin a contract that works at once.",
     "intents": "See and settle what the ledger of intents knows.",
+    "leases": "See who may write a workflow, and free a lease.",
     "doctor": "Check this installation and its connections.",
 }
 """Name -> one line for the overview. The module `commands.<name>` has the function or the typer app of that name."""
