@@ -1,4 +1,4 @@
-"""`python -m examples.orders DIR`: orders become rows, mails and events, each once, however often it is killed."""
+"""`python -m examples.orders`: orders become rows, mails and events, each once, however often it is killed."""
 
 import argparse
 import asyncio
@@ -20,6 +20,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ModelOnexError
 
 _SHOP = "shop"
+_DIRECTORY = Path(".onex/orders")
 
 
 class Seen(NamedTuple):
@@ -69,7 +70,14 @@ def _parse(arguments: list[str]) -> _Arguments:
         description="Fetch orders and carry out what follows from them, each once. Kill it, and run it again.",
         epilog="Exit status: 0, or that of the error: 2 for refused orders, 5 when intents wait, 10 when stopped.",
     )
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where everything is kept")
+    parser.add_argument(
+        "directory",
+        type=Path,
+        nargs="?",
+        default=_DIRECTORY,
+        metavar="DIR",
+        help=f"where everything is kept (default {_DIRECTORY})",
+    )
     parser.add_argument("--orders", type=int, default=8, metavar="N", help="orders that the shop has (default 8)")
     parser.add_argument(
         "--world", type=Path, metavar="DIR", help="that of a running examples.orders.world (default: its own)"
