@@ -61,6 +61,9 @@ class IntentExecutor(NodeEffect):
         self.limit_s = limit_s
         self._registered: list[tuple[ModelIntentRoute, ProtocolIntentHandler]] = []
         self._in_flight: dict[str, asyncio.Event] = {}
+        self._handlers: dict[str, ProtocolIntentHandler] = {}
+        self._ledger: ProtocolIntentLedger | None = None
+        """Services that were found to keep to their protocols, which takes longer to see than to route an intent."""
 
     def register(
         self,
@@ -168,21 +171,28 @@ class IntentExecutor(NodeEffect):
         route = routes.route_of(intent.intent_type, intent.target)
         name = "IntentHandler:contract" if route.contract else f"IntentHandler:{intent.intent_type}"
         found = self.container.get_service_optional(name)
+        known = self._handlers.get(name)
+        if known is not None and known is found:
+            return _Job(intent, route, known)
         if not isinstance(found, ProtocolIntentHandler):
             raise ModelOnexError(
                 f"intent {intent.intent_type!r} to {intent.target!r}: no route; add a row to the routing table "
                 "(intent_type, target, contract), or executor.register(intent_type, target, handler)",
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
+        self._handlers[name] = found
         return _Job(intent, route, found)
 
     def _the_ledger(self) -> ProtocolIntentLedger:
         found = self.container.get_service_optional("ProtocolIntentLedger")
+        if self._ledger is not None and self._ledger is found:
+            return self._ledger
         if not isinstance(found, ProtocolIntentLedger):
             raise ModelOnexError(
                 "an intent with an idempotency_key needs a ledger; register one as ProtocolIntentLedger",
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
+        self._ledger = found
         return found
 
     async def _in_one_transaction(self, ledger: ProtocolIntentLedger, key: str, job: "_Job") -> IntentExecutionResult:

@@ -1,6 +1,7 @@
 """Where intents go: the rows of `intent_routes.yaml`."""
 
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
@@ -54,4 +55,9 @@ class ModelIntentRoutes(FrozenModel):
         """The row for an intent; one without options when none fits."""
         fitting = [route for route in self.routes if route.fits(intent_type, target)]
         exact = next((route for route in fitting if route.target == target), None)
-        return exact or next(iter(fitting), None) or ModelIntentRoute(intent_type=intent_type)
+        return exact or next(iter(fitting), None) or _route_without_options(intent_type)
+
+
+@lru_cache(maxsize=256)
+def _route_without_options(intent_type: str) -> ModelIntentRoute:
+    return ModelIntentRoute(intent_type=intent_type)
