@@ -431,7 +431,7 @@ class _Compiler:
             condition, _ = self.values.condition(step.filter, (*path, "filter"), self._place(index))
         place = Place(f"key of step {self.ids[index]!r}", ("event",))
         key = None if step.key is None else self.values.text(step.key, (*path, "key"), place)
-        return TriggerPlan(step.event_types, condition, key, step.debounce_ms, step.join_timeout_ms)
+        return TriggerPlan(step.event_types, condition, key, step.debounce_ms, step.event_timeout_ms)
 
     # --- waits
 

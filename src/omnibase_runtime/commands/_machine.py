@@ -11,6 +11,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.utils.fsm_executor import FsmAction, begin, step
 from omnibase_runtime.commands import _console
+from omnibase_runtime.commands._pictures import dot_text, mermaid_text
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -31,17 +32,13 @@ def mermaid(machine: "ModelFSMSubcontract") -> Iterator[str]:
     index = {state.state_name: number for number, state in enumerate(machine.states)}
     yield "stateDiagram-v2"
     for number, state in enumerate(machine.states):
-        yield f'  state "{_mermaid_text(state.state_name)}" as s{number}'
+        yield f'  state "{mermaid_text(state.state_name)}" as s{number}'
     yield f"  [*] --> s{index[machine.initial_state]}"
     for start, end, label in edges(machine):
-        yield f"  s{start} --> s{end}: {_mermaid_text(label)}"
+        yield f"  s{start} --> s{end}: {mermaid_text(label)}"
     for number, state in enumerate(machine.states):
         if state.is_terminal:
             yield f"  s{number} --> [*]"
-
-
-def _mermaid_text(text: str) -> str:
-    return "".join(c if c.isalnum() or c in " _-.,·" else f"#{ord(c)};" for c in " ".join(text.split()))
 
 
 def edges(machine: "ModelFSMSubcontract") -> Iterator[Edge]:
@@ -57,19 +54,14 @@ def edges(machine: "ModelFSMSubcontract") -> Iterator[Edge]:
 def dot(machine: "ModelFSMSubcontract") -> Iterator[str]:
     """For Graphviz: terminal states have a double border."""
     yield "digraph machine {"
-    yield f"  label={_dot_text(_title(machine))}; labelloc=t; fontname=Helvetica"
+    yield f"  label={dot_text(_title(machine))}; labelloc=t; fontname=Helvetica"
     yield "  node [shape=box, style=rounded, fontname=Helvetica]; edge [fontname=Helvetica, fontsize=10]"
     for number, state in enumerate(machine.states):
         borders = 2 if state.is_terminal else 1
-        yield f"  s{number} [label={_dot_text(state.state_name)}, peripheries={borders}]"
+        yield f"  s{number} [label={dot_text(state.state_name)}, peripheries={borders}]"
     for start, end, label in edges(machine):
-        yield f"  s{start} -> s{end} [label={_dot_text(label)}]"
+        yield f"  s{start} -> s{end} [label={dot_text(label)}]"
     yield "}"
-
-
-def _dot_text(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    return f'"{escaped}"'
 
 
 def _title(machine: "ModelFSMSubcontract") -> str:

@@ -14,18 +14,29 @@ if TYPE_CHECKING:
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
     from omnibase_core.utils.effect_plan import EffectPlan
 
-Name = Annotated[str | None, typer.Argument(metavar="OPERATION", help="Only this operation.", show_default=False)]
+Name = Annotated[
+    str | None,
+    typer.Argument(metavar="OPERATION", help="Only this operation, or this step of a workflow.", show_default=False),
+]
 
 
 def explain(file: ContractFile, operation: Name = None, as_json: Json = False) -> None:
     """Say of each operation whether it is idempotent and why, what is repeated in which phase, and under which limits.
+
+    Of each step of a workflow: what a crash means for it, how often it is tried, and what follows when it fails.
 
     [bold]Exit status[/]: 0, or 2.
 
     [bold]Example[/]: onex explain orders.yaml create_order
     """
     _console.mode.json = as_json
-    contract, compiled = _inputs.load_effect(file)
+    loaded = _inputs.load(file)
+    if loaded.workflow is not None:
+        from omnibase_runtime.commands._workflow import explain_workflow
+
+        explain_workflow(loaded.workflow, operation, file)
+        return
+    contract, compiled = _inputs.effect_of(loaded)
     names = [one.name for one in compiled.operations]
     if operation is not None and operation not in names:
         raise _console.usage(f"{file}: there is no operation {operation!r}; there are {', '.join(names)}")

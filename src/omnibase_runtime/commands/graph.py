@@ -9,6 +9,7 @@ import typer
 
 from omnibase_runtime.commands import _console, _inputs
 from omnibase_runtime.commands._options import ContractFile
+from omnibase_runtime.commands._pictures import dot_text, mermaid_text
 
 if TYPE_CHECKING:
     from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
@@ -33,7 +34,8 @@ def graph(
 
     A solid arrow is the order, a dotted one carries outputs; what is not idempotent has a double border.
 
-    Of a state machine: states, and arrows with trigger and guard. It is the one that --format svg draws by itself.
+    Of a state machine: states, and arrows with trigger and guard. Of a workflow: steps, arrows with conditions, and
+    what undoes them. These two --format svg draws by itself.
 
     [bold]Example[/]: onex graph orders.yaml --format dot | dot -Tsvg > orders.svg
     """
@@ -46,8 +48,21 @@ def graph(
         for line in draw(machine):
             _console.say(line)
         return
+    if loaded.workflow is not None:
+        from omnibase_runtime.commands import _workflow_picture
+
+        paint = {
+            Format.MERMAID: _workflow_picture.mermaid,
+            Format.DOT: _workflow_picture.dot,
+            Format.SVG: _workflow_picture.svg,
+        }[picture]
+        for line in paint(loaded.workflow.subcontract, loaded.workflow.plan):
+            _console.say(line)
+        return
     if picture is Format.SVG:
-        raise _console.usage("--format svg draws state machines; for other contracts write --format dot | dot -Tsvg")
+        raise _console.usage(
+            "--format svg draws state machines and workflows; for other contracts write --format dot | dot -Tsvg"
+        )
     if loaded.compute_subcontract is not None:
         for line in _pipeline(loaded.compute_subcontract, picture):
             _console.say(line)
@@ -67,20 +82,20 @@ def _pipeline(contract: "ModelComputeSubcontract", picture: Format) -> Iterator[
     title = f"{contract.operation_name} {contract.version}"
     if picture is Format.MERMAID:
         yield "flowchart TD"
-        yield f'  subgraph contract["{_mermaid_text(title)}"]'
+        yield f'  subgraph contract["{mermaid_text(title)}"]'
         for name, kind in steps:
-            yield f'    s_{name}["{_mermaid_text(name)}<br/>{_mermaid_text(kind)}"]'
+            yield f'    s_{name}["{mermaid_text(name)}<br/>{mermaid_text(kind)}"]'
         for start, end, label in arrows:
-            yield f'    s_{start} -. "{_mermaid_text(label)}" .-> s_{end}' if label else f"    s_{start} --> s_{end}"
+            yield f'    s_{start} -. "{mermaid_text(label)}" .-> s_{end}' if label else f"    s_{start} --> s_{end}"
         yield "  end"
         return
     yield "digraph contract {"
-    yield f"  label={_dot_text(title)}; labelloc=t; rankdir=TB; fontname=Helvetica"
+    yield f"  label={dot_text(title)}; labelloc=t; rankdir=TB; fontname=Helvetica"
     yield "  node [shape=box, style=rounded, fontname=Helvetica]; edge [fontname=Helvetica, fontsize=10]"
     for name, kind in steps:
         yield f"  s_{name} [label=<<B>{html.escape(name)}</B><BR/>{html.escape(kind)}>]"
     for start, end, label in arrows:
-        yield f"  s_{start} -> s_{end}" + (f" [style=dashed, label={_dot_text(label)}]" if label else "")
+        yield f"  s_{start} -> s_{end}" + (f" [style=dashed, label={dot_text(label)}]" if label else "")
     yield "}"
 
 
@@ -129,24 +144,19 @@ def _title(contract: "ModelEffectSubcontract", compiled: "EffectPlan") -> str:
 def _mermaid(contract: "ModelEffectSubcontract", compiled: "EffectPlan") -> Iterator[str]:
     """Texts are quoted, and what Mermaid reads inside quotes is written as its entity codes."""
     yield "flowchart TD"
-    yield f'  subgraph contract["{_mermaid_text(_title(contract, compiled))}"]'
+    yield f'  subgraph contract["{mermaid_text(_title(contract, compiled))}"]'
     for operation in compiled.operations:
-        text = "<br/>".join(_mermaid_text(line) for line in _labels(contract, operation))
+        text = "<br/>".join(mermaid_text(line) for line in _labels(contract, operation))
         left, right = ("[", "]") if operation.idempotent else ("[[", "]]")
         yield f'    op{operation.index}{left}"{text}"{right}'
     for start, end, names in _edges(compiled):
-        yield f'    op{start} -. "{_mermaid_text(names)}" .-> op{end}' if names else f"    op{start} --> op{end}"
+        yield f'    op{start} -. "{mermaid_text(names)}" .-> op{end}' if names else f"    op{start} --> op{end}"
     yield "  end"
-
-
-def _mermaid_text(text: str) -> str:
-    """Letters, digits and harmless marks stay; everything else becomes `#code;`."""
-    return "".join(c if c.isalnum() or c in " _-.,·" else f"#{ord(c)};" for c in " ".join(text.split()))
 
 
 def _dot(contract: "ModelEffectSubcontract", compiled: "EffectPlan") -> Iterator[str]:
     yield "digraph contract {"
-    yield f"  label={_dot_text(_title(contract, compiled))}; labelloc=t; rankdir=TB; fontname=Helvetica"
+    yield f"  label={dot_text(_title(contract, compiled))}; labelloc=t; rankdir=TB; fontname=Helvetica"
     yield "  node [shape=box, style=rounded, fontname=Helvetica]; edge [fontname=Helvetica, fontsize=10]"
     for operation in compiled.operations:
         name, *rest = _labels(contract, operation)
@@ -154,10 +164,5 @@ def _dot(contract: "ModelEffectSubcontract", compiled: "EffectPlan") -> Iterator
         borders = 1 if operation.idempotent else 2
         yield f"  op{operation.index} [label=<<B>{html.escape(name)}</B><BR/>{lines}>, peripheries={borders}]"
     for start, end, names in _edges(compiled):
-        yield f"  op{start} -> op{end}" + (f" [style=dashed, label={_dot_text(names)}]" if names else "")
+        yield f"  op{start} -> op{end}" + (f" [style=dashed, label={dot_text(names)}]" if names else "")
     yield "}"
-
-
-def _dot_text(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'

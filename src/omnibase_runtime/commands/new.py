@@ -12,6 +12,7 @@ from omnibase_runtime.commands._options import PlainUsage
 
 SCHEMA_FILE: Final = "onex-effect.schema.json"
 _COMPUTE_SCHEMA_FILE: Final = "onex-compute.schema.json"
+_WORKFLOW_SCHEMA_FILE: Final = "onex-orchestrator.schema.json"
 _ContractName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)
 ]
@@ -113,6 +114,98 @@ compute_subcontract:
           greeting: $.steps.greet
 """
 
+_WORKFLOW: Final = """\
+# yaml-language-server: $schema=./{schema}
+orchestrator_subcontract:
+  workflow_name: {name}
+  version: 1.0.0
+  description: Makes a greeting, writes it to a file, and takes the file away again when something behind it fails.
+
+  # Judged before anything runs.
+  input_schema:
+    type: object
+    required: [name]
+    properties:
+      name: {{type: string, minLength: 1, pattern: "^[A-Za-z0-9-]+$"}}
+
+  # What follows when a step fails; a step may say otherwise.
+  conflict_resolution:
+    retry_enabled: true
+    max_retries: 2
+    retry_config: {{base_delay_ms: 200}}
+
+  # In their order. A step's node is a contract beside this one, or the name of a service of the program.
+  steps:
+    - step_id: greet
+      step_type: compute
+      node: {name}_greet.yaml
+      input:
+        name: ${{input.name}}
+
+    - step_id: write
+      step_type: effect
+      node: {name}_write.yaml
+      input:
+        name: ${{input.name}}
+        text: ${{steps.greet}}
+      compensate:
+        step_type: effect
+        node: {name}_remove.yaml
+        input:
+          name: ${{input.name}}
+
+  output:
+    greeting: ${{steps.greet}}
+"""
+_GREET: Final = """\
+# yaml-language-server: $schema=./{compute_schema}
+compute_subcontract:
+  operation_name: {name}_greet
+  input_schema:
+    type: object
+    required: [name]
+    properties:
+      name: {{type: string}}
+  pipeline:
+    - step_name: name
+      step_type: transformation
+      transformation_type: json_path
+      transformation_config: {{config_type: json_path, path: $.name}}
+    - step_name: greet
+      step_type: transformation
+      transformation_type: template
+      transformation_config: {{config_type: template, template: "Hello, ${{item}}!"}}
+"""
+_WRITE: Final = """\
+# yaml-language-server: $schema=./{effect_schema}
+effect_subcontract:
+  subcontract_name: {name}_write
+  input_schema:
+    required_fields: [name, text]
+  operations:
+    - operation_name: write
+      idempotent: true
+      io_config:
+        handler_type: filesystem
+        operation: write
+        file_path_template: {name}-out/${{input.name}}.txt
+        content_template: ${{input.text}}
+"""
+_REMOVE: Final = """\
+# yaml-language-server: $schema=./{effect_schema}
+effect_subcontract:
+  subcontract_name: {name}_remove
+  input_schema:
+    required_fields: [name]
+  operations:
+    - operation_name: remove
+      io_config:
+        handler_type: filesystem
+        operation: delete
+        file_path_template: {name}-out/${{input.name}}.txt
+        missing_ok: true
+"""
+
 new = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich")
 
 
@@ -133,7 +226,7 @@ def effect(
 
     [bold]Example[/]: onex new effect hello --dir contracts
     """
-    _begin("effect", _EFFECT, SCHEMA_FILE, name, directory)
+    _begin(name, directory, {"": _EFFECT}, {"effect": SCHEMA_FILE})
 
 
 @new.command("compute", cls=PlainUsage)
@@ -145,31 +238,59 @@ def compute(
 
     [bold]Example[/]: onex new compute clean --dir contracts
     """
-    _begin("compute", _COMPUTE, _COMPUTE_SCHEMA_FILE, name, directory)
+    _begin(name, directory, {"": _COMPUTE}, {"compute": _COMPUTE_SCHEMA_FILE})
 
 
-def _begin(kind: str, text: str, schema_file: str, name: str, directory: Path) -> None:
-    """Write contract and schema, and say what to do with them."""
+@new.command("workflow", cls=PlainUsage)
+def workflow(
+    name: _ContractName,
+    directory: _Directory = Path(),
+) -> None:
+    """Write a workflow with the contracts of its steps, and the schemas by which editors check them.
+
+    Nothing is overwritten.
+
+    [bold]Example[/]: onex new workflow nightly --dir workflows
+    """
+    texts = {"": _WORKFLOW, "_greet": _GREET, "_write": _WRITE, "_remove": _REMOVE}
+    schemas = {"orchestrator": _WORKFLOW_SCHEMA_FILE, "compute": _COMPUTE_SCHEMA_FILE, "effect": SCHEMA_FILE}
+    _begin(name, directory, texts, schemas)
+
+
+def _begin(name: str, directory: Path, texts: dict[str, str], schemas: dict[str, str]) -> None:
+    """Write contracts and schemas, and say what to do with them.
+
+    texts: by what is put behind the name; the first is the contract that is meant. schemas: files by kind, likewise.
+    """
     if not _NAME.fullmatch(name):
         raise _console.usage(f"{name!r} is no name: a letter, then up to 63 letters, digits, '_' and '-'")
     from omnibase_core.utils.contract_schema import contract_schema
 
     if directory.exists() and not directory.is_dir():
         raise _console.usage(f"{directory}: is no directory")
-    contract, schema = directory / f"{name}.yaml", directory / schema_file
+    contracts = {directory / f"{name}{behind}.yaml": text for behind, text in texts.items()}
+    contract = next(iter(contracts))
+    words = {f"{kind}_schema": file for kind, file in schemas.items()}
+    written: list[Path] = []
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _write_new(contract, text.format(name=name, schema=schema_file))
-        if not schema.exists():
-            _write_new(schema, json.dumps(contract_schema(kind), indent=1) + "\n")
+        for path, text in contracts.items():
+            _write_new(path, text.format(name=name, schema=next(iter(schemas.values())), **words))
+            written.append(path)
+        for kind, file in schemas.items():
+            if not (directory / file).exists():
+                _write_new(directory / file, json.dumps(contract_schema(kind), indent=1) + "\n")
     except FileExistsError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
         raise _console.usage(
             f"{error.filename}: exists already, and is not overwritten; choose another name or --dir"
         ) from None
     except NotADirectoryError as error:
         raise _console.usage(f"{error.filename}: is no directory") from None
+    files = [*contracts, *(directory / file for file in schemas.values())]
     for line in (
-        f"wrote {contract} and {schema}",
+        f"wrote {', '.join(map(str, files[:-1]))} and {files[-1]}",
         "",
         f"  onex validate {contract}",
         f"  onex plan {contract} --set name=world",

@@ -28,7 +28,8 @@ def plan(
     """Show the requests, statements, messages and paths of a run, and do nothing.
 
     Secrets are masked. What is known only when it runs (outputs of earlier operations, ids) is shown as its
-    placeholder. Policies are shown with the place that each value comes from.
+    placeholder. Policies are shown with the place that each value comes from. Of a workflow: the steps in their order,
+    what they wait for, how often they are tried, and what is recorded.
 
     [bold]Exit status[/]: 0, 2 when contract or input are wrong, 3 when the settings are.
 
@@ -41,6 +42,11 @@ def plan(
         from omnibase_runtime.commands._compute import show_plan
 
         show_plan(found.compute_subcontract, found.compute_plan, data)
+        return
+    if found.workflow is not None:
+        from omnibase_runtime.commands._workflow import show_workflow
+
+        show_workflow(found.workflow, data)
         return
     contract, compiled = _inputs.effect_of(found)
     loaded = _inputs.settings_of(config)

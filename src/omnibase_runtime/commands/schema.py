@@ -11,7 +11,9 @@ def schema(
     kind: Annotated[
         str | None,
         typer.Argument(
-            metavar="KIND", help="effect, compute or reducer; default: every kind there is.", show_default=False
+            metavar="KIND",
+            help="effect, compute, reducer or orchestrator; default: every kind there is.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:

@@ -219,7 +219,7 @@ class ModelWorkflowApproval(ContractModel):
     rules: ClassVar = (Rule(("timeout_ms", "on_timeout", "escalate_after_ms", "escalate"), _escalation_is_whole),)
 
 
-_OF_EVENTS: Final = ("filter", "key", "debounce_ms", "join_timeout_ms")
+_OF_EVENTS: Final = ("filter", "key", "debounce_ms", "event_timeout_ms")
 _OF_KINDS: Final[Mapping[str, frozenset[EnumWorkflowStepType]]] = {
     "node": WORK,
     "input": WORK,
@@ -278,13 +278,6 @@ def _parts_of_the_kind(step: "ModelWorkflowStep") -> Iterator[Breach]:
                     (field,),
                     fix="add on_event",
                 )
-    elif step.join_timeout_ms is not None and len(step.event_types) == 1:
-        yield Breach(
-            "E-STEP-FIELD",
-            f"step {step.step_id!r}: join_timeout_ms is for several events, on_event has one",
-            ("join_timeout_ms",),
-            fix="remove it, or name the others in on_event",
-        )
     if step.retry is not None:
         yield from retry_fits(step.retry, "retry")
 
@@ -302,8 +295,8 @@ class ModelWorkflowStep(ModelWorkflowWork):
 
     Of event-driven workflows: on_event: a type of events, or several that are joined. filter: a CEL condition over
     `event`, `input` and `steps`. key: a template over `event`; only events of one key belong together. debounce_ms:
-    starts when none has come for that long, with the last one. join_timeout_ms: how long the first event of a join
-    waits for the others.
+    starts when none has come for that long, with the last one. event_timeout_ms: how long the step waits for its event, or
+    the first event of a join for the others; then the step fails.
     """
 
     step_id: StepId
@@ -320,12 +313,12 @@ class ModelWorkflowStep(ModelWorkflowWork):
     filter: Text | None = None
     key: Text | None = None
     debounce_ms: Duration | None = None
-    join_timeout_ms: Duration | None = None
+    event_timeout_ms: Duration | None = None
 
     rules: ClassVar = (
         Rule(("step_id", "step_type", "on_failure"), _fields_of_the_kind),
         Rule(
-            ("step_id", "step_type", "node", "retry", "wait", "approval", "on_event", "join_timeout_ms"),
+            ("step_id", "step_type", "node", "retry", "wait", "approval", "on_event"),
             _parts_of_the_kind,
         ),
     )
