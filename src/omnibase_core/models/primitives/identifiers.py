@@ -55,3 +55,20 @@ def named_ids(namespace: UUID, prefix: str, count: int) -> list[UUID]:
         _write_is_safe(value, _UNKNOWN)
         ids.append(value)
     return ids
+
+
+class NamedIds:
+    """The UUIDs of version 5 of names in one namespace."""
+
+    __slots__ = ("_namespace",)
+
+    def __init__(self, namespace: UUID) -> None:
+        self._namespace = namespace.bytes
+
+    def of(self, name: str) -> UUID:
+        """The same id as `uuid.uuid5`."""
+        value = _new(UUID)
+        digest = _sha1(self._namespace + name.encode()).digest()
+        _write_int(value, _from_bytes(digest, "big") >> 32 & _KEPT_BITS | _VERSION_5)
+        _write_is_safe(value, _UNKNOWN)
+        return value

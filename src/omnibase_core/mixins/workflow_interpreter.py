@@ -1,0 +1,98 @@
+"""Runs a compiled workflow over a `DurableContext`: decides from plan, input and recorded outcomes only (section 5.4).
+
+The interpreter knows no engine. It reads time only as the context has recorded it; clocks and random numbers are used
+inside the work of a step, whose outcome is recorded. So a run that is taken up again finds its way by its records.
+"""
+
+import asyncio
+from typing import Final
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumWorkflowCoordination
+from omnibase_core.errors.onex_error import ModelOnexError, WorkflowExecutionError
+from omnibase_core.mixins.workflow_compensation import compensate
+from omnibase_core.mixins.workflow_dependencies import check_dependencies
+from omnibase_core.mixins.workflow_pipeline import Pipeline
+from omnibase_core.mixins.workflow_run import WorkflowRun
+from omnibase_core.mixins.workflow_schedule import Schedule
+from omnibase_core.mixins.workflow_steps import StepRunner, described
+from omnibase_core.protocols.protocol_workflow_engine import (
+    DurableContext,
+    StepError,
+    WorkflowStoppedError,
+    position_of,
+)
+from omnibase_core.utils.workflow_plan import WorkflowPlan, WorkflowScope
+
+_PIPELINE: Final = EnumWorkflowCoordination.PIPELINE
+
+
+async def interpret(
+    plan: WorkflowPlan, context: DurableContext, runner: StepRunner, input_data: JsonValue
+) -> dict[str, JsonValue]:
+    """Run the workflow to its end; returns the final document.
+
+    Raises WorkflowExecutionError for a run that was aborted, after its compensations; `context["document"]` is the
+    document. ModelOnexError VALIDATION_ERROR for input that does not fit and DependencyResolutionError come before the
+    first step; dependencies are looked at again when a run is taken up. Cancellation passes, the progress of the run
+    is then its document, where steps that were under way are `cancelled`.
+    """
+    problems = plan.check_input(input_data) if plan.check_input is not None else ()
+    if problems:
+        raise ModelOnexError(
+            f"workflow {plan.name!r}: its input does not fit: {'; '.join(problems)}",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+            {"problems": list(problems)},
+        )
+    warnings = await check_dependencies(plan.dependencies, runner.container)
+    started = await context.now(position_of(-1))
+    run = WorkflowRun(plan, context, runner, input_data, started)
+    run.warnings.extend(warnings)
+    try:
+        await (Pipeline(run).run() if plan.coordination is _PIPELINE else Schedule(run).run())
+        if run.aborted is not None:
+            await compensate(run)
+            raise _aborted(run)
+    except (asyncio.CancelledError, WorkflowStoppedError):
+        context.set_progress(run.document("cancelled", None))
+        raise
+    return run.document("completed", _output(run))
+
+
+def _output(run: WorkflowRun) -> JsonValue:
+    make = run.plan.make_output
+    if make is None:
+        return dict(run.outputs)
+    variables: dict[str, JsonValue] = {
+        "id": run.context.workflow_id,
+        "name": run.plan.name,
+        "version": run.plan.version,
+    }
+    try:
+        return make(WorkflowScope(run.input, run.outputs, variables))
+    except Exception as error:  # the boundary of the run: a template that cannot be filled in
+        raise _failure(run, f"its output cannot be made: {described(error).message}", described(error)) from error
+
+
+def _aborted(run: WorkflowRun) -> WorkflowExecutionError:
+    if run.aborted is None:  # pragma: no cover  # asked for only then
+        message = "the run was not aborted"
+        raise RuntimeError(message)
+    step, outcome = run.aborted
+    error = outcome.error or StepError(EnumCoreErrorCode.OPERATION_FAILED, "Failed", "no reason was given")
+    undone = f", {len(run.undone)} compensation{'s' * (len(run.undone) != 1)}" if run.undone else ""
+    attempts = f"{outcome.attempts} attempt{'s' * (outcome.attempts != 1)}"
+    return _failure(
+        run, f"step {step.step_id!r} is {outcome.status.value} after {attempts}{undone}: {error.message}", error
+    )
+
+
+def _failure(run: WorkflowRun, said: str, error: StepError) -> WorkflowExecutionError:
+    document = run.document("failed", None, error)
+    return WorkflowExecutionError(
+        f"workflow {run.plan.name!r} ({run.context.workflow_id}): {said}",
+        error.code,
+        {"workflow_id": run.context.workflow_id, "document": document},
+    )

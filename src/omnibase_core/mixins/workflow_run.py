@@ -1,0 +1,380 @@
+"""What a run of a workflow knows while it goes on, how one step is carried out, and the document it ends with."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final, cast
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumOnFailure, EnumStepStatus, EnumWorkflowStepType
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.mixins.workflow_steps import WORKFLOW_TIMEOUT, StepCall, StepRunner, described, timed_out
+from omnibase_core.protocols.protocol_workflow_engine import (
+    DurableContext,
+    StartRequest,
+    StepError,
+    StepOutcome,
+    position_of,
+)
+from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowPlan, WorkflowScope
+
+STEP_COMPLETED_EVENT: Final = "WorkflowStepCompletedEvent"
+WAITING: Final = frozenset({EnumWorkflowStepType.WAIT, EnumWorkflowStepType.APPROVAL})
+NODES: Final = frozenset(EnumWorkflowStepType) - WAITING
+"""Kinds of steps that send an action to a node."""
+_COMPLETED: Final = EnumStepStatus.COMPLETED
+_FAILED: Final = EnumStepStatus.FAILED
+_SKIPPED: Final = EnumStepStatus.SKIPPED
+_CHILD: Final = EnumWorkflowStepType.ORCHESTRATOR
+_SHOWN_FAILURES: Final = 100
+
+
+@dataclass(slots=True)
+class Undoable:
+    """Something that was done and that a compensation undoes. number: of the item, None without one."""
+
+    step: PlannedStep
+    ended_at: float
+    scope: WorkflowScope
+    number: int | None
+
+
+@dataclass(slots=True)
+class Counted:
+    """Items of a step: how many, and how many failed."""
+
+    total: int = 0
+    failed: int = 0
+
+
+class WorkflowRun:
+    """One run. Whoever schedules asks it to carry steps out; it keeps outcomes and judges failures.
+
+    outputs: what templates read, by step id. blocked: steps that failed in a way that ends what depends on them.
+    aborted: the step that ended the run, and how it ended.
+    """
+
+    def __init__(
+        self, plan: WorkflowPlan, context: DurableContext, runner: StepRunner, input_data: JsonValue, started: datetime
+    ) -> None:
+        self.plan = plan
+        self.context = context
+        self.runner = runner
+        self.input = input_data
+        self.started = started
+        self.steps = {step.index: step for step in plan.steps}
+        self.deadline = None if plan.timeout_ms is None else started.timestamp() + plan.timeout_ms / 1000
+        self.outputs: dict[str, JsonValue] = {}
+        self.outcomes: dict[int, StepOutcome] = {}
+        self.begun: set[int] = set()
+        self.blocked: set[int] = set()
+        self.events: dict[int, JsonValue] = {}
+        self.counted: dict[int, Counted] = {}
+        self.failures: list[JsonValue] = []
+        self.undoable: list[Undoable] = []
+        self.undone: list[JsonValue] = []
+        self.compensated: set[int] = set()
+        self.aborted: tuple[PlannedStep, StepOutcome] | None = None
+        self.warnings: list[str] = []
+        self.waiting: dict[str, JsonValue] = {}
+        self.running = self.most_running = 0
+        self._action_ids: dict[int, str] = {}
+        self._new_id = context.new_id
+        self._workflow_id = context.workflow_id
+        self._tells: bool = getattr(context, "tells", True)  # an engine may know that nobody could hear
+        lease, token = context.fence
+        self._variables: dict[str, JsonValue] = {
+            "id": context.workflow_id,
+            "name": plan.name,
+            "version": plan.version,
+            "lease": lease,
+            "token": token,
+            "attempt": 1,
+        }
+
+    # --- scopes ----------------------------------------------------------------------------------------------------
+
+    def call(self, step: PlannedStep, number: int | None = None) -> StepCall:
+        if number is not None:
+            action_id = str(self._new_id(f"action/{step.step_id}/{number}"))
+        else:
+            known = self._action_ids.get(step.index)
+            action_id = known or str(self._new_id(f"action/{step.step_id}"))
+            self._action_ids[step.index] = action_id
+        return StepCall(self._workflow_id, step.step_id, action_id, self.started)
+
+    def scope(
+        self,
+        step: PlannedStep,
+        call: StepCall,
+        item: JsonValue = None,
+        index: int = 0,
+        outputs: dict[str, JsonValue] | None = None,
+    ) -> WorkflowScope:
+        variables = self._variables.copy()
+        variables["step_id"] = step.step_id
+        variables["action_id"] = variables["idempotency_key"] = call.action_id
+        event = self.events.get(step.index) if self.events else None
+        return WorkflowScope(self.input, self.outputs if outputs is None else outputs, variables, item, index, event)
+
+    # --- one step --------------------------------------------------------------------------------------------------
+
+    def stands_aside(self, step: PlannedStep) -> bool:
+        """Whether a step does not run, for a reason that is settled here: disabled, or behind one that failed."""
+        if not step.enabled:
+            self.settle(step, skipped("the step is disabled"))
+            return True
+        for index in step.depends_on:
+            if index in self.blocked:
+                self.blocked.add(step.index)
+                self.settle(step, skipped(f"it depends on {self.steps[index].step_id}, which did not end well"))
+                return True
+        return False
+
+    def holds(self, step: PlannedStep, scope: WorkflowScope) -> StepOutcome | None:
+        """None when the step's condition holds, else why the step has ended."""
+        if step.when is None:
+            return None
+        try:
+            return None if step.when(scope) else skipped("its condition does not hold")
+        except Exception as error:  # noqa: BLE001  # the boundary of a step: whatever goes wrong is its failure
+            return failed_with(error)
+
+    async def carry_out(
+        self, step: PlannedStep, scope: WorkflowScope, call: StepCall, number: int | None, *, recorded: bool
+    ) -> StepOutcome:
+        """Do the step, or take its outcome from its record. number: of the item, None without one."""
+        position = position_of(step.index, 0 if number is None else 2 + number)
+        name = step.step_id if number is None else f"{step.step_id}[{number}]"
+        if step.kind is _CHILD and not step.is_service:
+            return await self._child(step, scope, position, name)
+        try:
+            bound = self.runner.bound(step)
+            if step.idempotency_key is not None:
+                variables = cast("dict[str, JsonValue]", scope.workflow)  # made by `scope`
+                variables["idempotency_key"] = step.idempotency_key(scope)
+        except Exception as error:  # noqa: BLE001  # the boundary of a step
+            return failed_with(error)
+        context = self.context
+        if not recorded and bound.compute is not None:
+            if self.deadline is not None and context.clock() >= self.deadline:
+                return StepOutcome(_FAILED, None, timed_out("the workflow"))
+            return self.runner.run_pure(bound, scope, call, context.clock)
+        work = partial(self.runner.run, bound, scope, call, context.clock, self.deadline)
+        if step.connection is not None:
+            return await context.tx_step(position, name, step.connection, work)
+        return await context.step(position, name, work)
+
+    async def _child(self, step: PlannedStep, scope: WorkflowScope, position: int, name: str) -> StepOutcome:
+        try:
+            bundle = self.runner.child_bundle(step)
+            data = step.make_input(scope)
+        except Exception as error:  # noqa: BLE001  # the boundary of a step
+            return failed_with(error)
+        workflow_id = f"{self.context.workflow_id}.{name}"
+        request = StartRequest(workflow_id, bundle, data, parent_id=self.context.workflow_id)
+        outcome = await self.context.child(position, name, request)
+        value = outcome.value
+        if isinstance(value, dict) and "output" in value:
+            value = value["output"]
+        return StepOutcome(outcome.status, value, outcome.error, outcome.attempts, outcome.started_at, outcome.ended_at)
+
+    # --- how it ended ----------------------------------------------------------------------------------------------
+
+    def policy(self, step: PlannedStep) -> EnumOnFailure | None:
+        """What follows a failure of this step; None: what depends on it ends, and nothing else."""
+        if step.on_failure is not None:
+            return step.on_failure
+        return None if self.plan.continue_on_error else EnumOnFailure.ABORT
+
+    @staticmethod
+    def times_out(outcome: StepOutcome) -> bool:
+        """Whether a step ended because the time of the workflow was up."""
+        return outcome.error is not None and outcome.error.kind == WORKFLOW_TIMEOUT
+
+    def ends_run(self, step: PlannedStep, outcome: StepOutcome) -> bool:
+        """Whether a failure aborts the run."""
+        if self.times_out(outcome):
+            return True
+        return self.policy(step) not in {None, EnumOnFailure.SKIP}
+
+    def settle(self, step: PlannedStep, outcome: StepOutcome, undo: WorkflowScope | None = None) -> None:
+        """Keep an outcome, and what follows from it. undo: the scope for a compensation of a step without items."""
+        status = outcome.status
+        if status is _COMPLETED:
+            self.outputs[step.step_id] = outcome.value
+        elif status is _SKIPPED:
+            self.outputs[step.step_id] = None
+        elif self.ends_run(step, outcome):
+            if self.aborted is None:
+                self.aborted = (step, outcome)
+        elif self.policy(step) is EnumOnFailure.SKIP:
+            self.outputs[step.step_id] = None
+            if status is _FAILED:
+                outcome = StepOutcome(
+                    _SKIPPED, None, outcome.error, outcome.attempts, outcome.started_at, outcome.ended_at
+                )
+        else:
+            self.blocked.add(step.index)
+        self.outcomes[step.index] = outcome
+        if undo is not None and self._may_need_undoing(step, outcome):
+            self.undoable.append(Undoable(step, outcome.ended_at, undo, None))
+        self.show(step)
+
+    def show(self, last: PlannedStep) -> None:
+        """Let the engine know how far the run has come. `waiting`: by step, whom or what it waits for."""
+        progress: dict[str, JsonValue] = {
+            "done": len(self.outcomes),
+            "total": len(self.plan.steps),
+            "last": last.step_id,
+        }
+        if self.waiting:
+            progress["waiting"] = dict(self.waiting)
+        self.context.set_progress(progress)
+
+    def _may_need_undoing(self, step: PlannedStep, outcome: StepOutcome) -> bool:
+        """Done, or perhaps done; a step that failed only if it asks for that (`on_failure: compensate`)."""
+        if step.compensate is None or outcome.status is _SKIPPED:
+            return False
+        return outcome.status is not _FAILED or step.on_failure is EnumOnFailure.COMPENSATE
+
+    def item_done(self, step: PlannedStep, outcome: StepOutcome, scope: WorkflowScope, number: int) -> None:
+        """Count an item's outcome."""
+        counted = self.counted.setdefault(step.index, Counted())
+        counted.total += 1
+        if outcome.status not in {_COMPLETED, _SKIPPED}:
+            counted.failed += 1
+            if len(self.failures) < _SHOWN_FAILURES:
+                self.failures.append({"step_id": step.step_id, "item": number, "error": error_json(outcome.error)})
+        if self._may_need_undoing(step, outcome):
+            self.undoable.append(Undoable(step, outcome.ended_at, scope, number))
+
+    async def tell(self, step: PlannedStep) -> None:
+        """Publish that the step has ended; a replay publishes the same id again."""
+        if not self._tells:
+            return
+        outcome = self.outcomes[step.index]
+        payload: dict[str, JsonValue] = {
+            "workflow_id": self.context.workflow_id,
+            "workflow_name": self.plan.name,
+            "step_id": step.step_id,
+            "status": outcome.status.value,
+            "attempts": outcome.attempts,
+            "started_at": outcome.started_at,
+            "ended_at": outcome.ended_at,
+            "error": error_json(outcome.error),
+        }
+        await self.context.emit(STEP_COMPLETED_EVENT, payload, self.context.new_id(f"event/{step.step_id}"))
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+
+    def document(self, status: str, output: JsonValue, error: StepError | None = None) -> dict[str, JsonValue]:
+        """What a run ends with: everything that is known of its steps."""
+        ended = self.context.clock()
+        results = {step.step_id: self._result(step) for step in self.plan.steps}
+        done = sum(result["status"] == _COMPLETED.value for result in results.values())
+        counting = sum(result["status"] != _SKIPPED.value for result in results.values())
+        return {
+            "workflow_id": self.context.workflow_id,
+            "name": self.plan.name,
+            "version": self.plan.version,
+            "coordination_type": self.plan.coordination.value,
+            "status": status,
+            "output": output,
+            "error": error_json(error),
+            "steps": dict(results),
+            "success_rate": done / counting if counting else 1.0,
+            "parallelism_achieved": self.most_running,
+            "started_at": self.started.timestamp(),
+            "ended_at": ended,
+            "failed_items": self.failures,
+            "compensations": self.undone,
+            "warnings": list(self.warnings),
+        }
+
+    def _result(self, step: PlannedStep) -> dict[str, JsonValue]:
+        outcome = self.outcomes.get(step.index)
+        if outcome is None:
+            outcome = (
+                StepOutcome(EnumStepStatus.CANCELLED, None, _CANCELLED, attempts=1)
+                if step.index in self.begun
+                else skipped("it was not reached")
+            )
+        result = outcome.as_json()
+        if step.index in self.compensated:
+            result["status"] = EnumStepStatus.COMPENSATED.value
+        result["step_type"] = step.kind.value
+        if step.index in self.begun and step.kind in NODES:
+            result["action_id"] = self.call(step).action_id
+        counted = self.counted.get(step.index)
+        if counted is not None:
+            result["items"] = {"total": counted.total, "failed": counted.failed}
+        return result
+
+
+_CANCELLED: Final = StepError(EnumCoreErrorCode.CANCELLED, "CancelledError", "the step was cancelled")
+
+
+def error_json(error: StepError | None) -> JsonValue:
+    """An error as JSON."""
+    return None if error is None else {"code": error.code.value, "kind": error.kind, "message": error.message}
+
+
+def skipped(reason: str) -> StepOutcome:
+    """The outcome of a step that did not run."""
+    return StepOutcome(_SKIPPED, None, StepError(EnumCoreErrorCode.CANCELLED, "Skipped", reason), attempts=0)
+
+
+def failed_with(error: BaseException) -> StepOutcome:
+    """The outcome of a step that failed before it began."""
+    return StepOutcome(_FAILED, None, described(error))
+
+
+def list_of(value: JsonValue, step_id: str) -> list[JsonValue]:
+    """The items of a step. Raises VALIDATION_ERROR for what is no list."""
+    if isinstance(value, list):
+        return value
+    raise ModelOnexError(
+        f"step {step_id!r}: items are a list, found {type(value).__name__}", EnumCoreErrorCode.VALIDATION_ERROR
+    )
+
+
+def joined(outcomes: Iterable[StepOutcome], *, tolerant: bool) -> StepOutcome:
+    """The outcome of a step from those of its items. tolerant: failed items are no failure of the step."""
+    value: list[JsonValue] = []
+    error: StepError | None = None
+    status = _COMPLETED
+    attempts, began, ended = 1, 0.0, 0.0
+    for outcome in outcomes:
+        value.append(outcome.value)
+        attempts = max(attempts, outcome.attempts)
+        if outcome.started_at:
+            began = min(began, outcome.started_at) if began else outcome.started_at
+            ended = max(ended, outcome.ended_at)
+        if outcome.status not in {_COMPLETED, _SKIPPED} and error is None and not tolerant:
+            status, error = outcome.status, outcome.error
+    return StepOutcome(status, value, error, attempts, began, ended)
+
+
+def at(seconds: float) -> datetime:
+    """A moment, of seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+async def end_all(tasks: Iterable["asyncio.Task[None]"]) -> None:
+    """Cancel tasks and wait until they have ended, whatever comes in between."""
+    open_tasks = [task for task in tasks if not task.done()]
+    for task in open_tasks:
+        task.cancel()
+    cancelled: asyncio.CancelledError | None = None
+    while pending := [task for task in open_tasks if not task.done()]:
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled

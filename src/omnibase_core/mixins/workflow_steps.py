@@ -1,0 +1,338 @@
+"""What a step does: its node is called, attempt by attempt, and how it ended is data (a `StepOutcome`).
+
+A node is bound once per run of a contract: what kind it is, whether it may be called twice, in which database its
+writes could share a transaction with its record.
+"""
+
+import asyncio
+import hashlib
+import inspect
+import random
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol, cast
+from uuid import UUID
+
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_effect_outcome import EnumOperationOutcome
+from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowStepType
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import redact, redact_value
+from omnibase_core.mixins.cut import Cut, CutOffError
+from omnibase_core.mixins.effect_binding import Container, keep_in_loop
+from omnibase_core.mixins.mixin_effect_execution import MixinEffectExecution
+from omnibase_core.models.contracts.contract_model import ContractModel
+from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
+from omnibase_core.models.model_effect_input import ModelEffectInput
+from omnibase_core.protocols.protocol_workflow_engine import StepError, StepOutcome, WorkflowBundle
+from omnibase_core.utils.compute_executor import compute_or_raise
+from omnibase_core.utils.compute_plan import ComputePlan
+from omnibase_core.utils.effect_plan import EffectPlan
+from omnibase_core.utils.fsm_executor import FsmAction
+from omnibase_core.utils.fsm_executor import step as machine_step
+from omnibase_core.utils.fsm_plan import FsmPlan
+from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowScope
+
+WORKFLOW_TIMEOUT: Final = "WorkflowTimeoutError"
+"""`kind` of the error of a step for which the workflow's time was up."""
+_COMPLETED: Final = EnumStepStatus.COMPLETED
+_FAILED: Final = EnumStepStatus.FAILED
+_UNKNOWN: Final = EnumStepStatus.UNKNOWN
+_HOPELESS: Final = frozenset(
+    {
+        EnumCoreErrorCode.VALIDATION_ERROR,
+        EnumCoreErrorCode.CONFIGURATION_ERROR,
+        EnumCoreErrorCode.SECURITY_VIOLATION,
+        EnumCoreErrorCode.CANCELLED,
+    }
+)
+"""What repeating cannot mend; a retry condition may name one all the same."""
+
+
+class LoadedNode(Protocol):
+    """What is needed of a loaded contract."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def subcontract(self) -> ContractModel: ...
+
+    @property
+    def plan(self) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepCall:
+    """What a node is told beside its input. started_at: of the run, recorded, so that pure nodes see it again."""
+
+    workflow_id: str
+    step_id: str
+    action_id: str
+    started_at: datetime
+
+
+Compute = Callable[[JsonValue, StepCall], JsonValue]
+Invoke = Callable[[JsonValue, StepCall], Coroutine[object, object, JsonValue]]
+
+
+@dataclass(slots=True)
+class BoundStep:
+    """A step and what carries it out: `compute` at once, or `invoke`, which may wait.
+
+    repeatable: asking twice does no harm.
+    """
+
+    step: PlannedStep
+    compute: Compute | None = None
+    invoke: Invoke | None = None
+    repeatable: bool = True
+
+
+class _Effect(MixinEffectExecution):
+    """The contract of an effect step."""
+
+    def __init__(self, container: Container, contract: ModelEffectSubcontract, plan: EffectPlan) -> None:
+        self.container = container
+        self.effect_subcontract = contract
+        self._effect_plan = plan
+
+    async def invoke(self, data: JsonValue, call: StepCall) -> JsonValue:
+        if not isinstance(data, dict):
+            raise _refused(call, data, "an object")
+        output = await self.execute_effect(
+            ModelEffectInput(
+                operation_data=dict(data),
+                operation_id=UUID(call.action_id),
+                metadata={"workflow_id": call.workflow_id, "step_id": call.step_id},
+            )
+        )
+        return cast("JsonValue", to_jsonable_python(output.result, fallback=str))  # JSON, typed as Any
+
+
+class StepRunner:
+    """Runs the steps of one workflow on the services of one container.
+
+    nodes: loaded contracts by the path that steps name. rng: of the jitter between attempts. bundle: the texts, of
+    which child workflows are a part.
+    """
+
+    def __init__(
+        self,
+        nodes: Mapping[str, LoadedNode],
+        container: Container,
+        rng: Callable[[], float] = random.random,
+        bundle: WorkflowBundle | None = None,
+    ) -> None:
+        self._nodes = nodes
+        self._bundle = bundle
+        self.container = container
+        self._rng = rng
+        self._bound: dict[int, BoundStep] = {}
+        self._keep = getattr(container, "keep_abandoned", keep_in_loop)
+
+    def bound(self, step: PlannedStep) -> BoundStep:
+        """The step, bound at its first use."""
+        found = self._bound.get(step.index)
+        if found is None or found.step is not step:
+            found = self._bound[step.index] = self._bind(step)
+        return found
+
+    def child_bundle(self, step: PlannedStep) -> WorkflowBundle:
+        """The texts of a child workflow. Raises CONFIGURATION_ERROR for a run that has no texts."""
+        if self._bundle is None or step.node is None:
+            raise ModelOnexError(
+                f"step {step.step_id!r} starts a workflow from a file, and this run was not made of files",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
+        return child_bundle(self._bundle, step.node)
+
+    def _bind(self, step: PlannedStep) -> BoundStep:
+        name = step.node or step.step_id
+        if step.is_service:
+            key = step.idempotency_key
+            repeatable = step.kind is not EnumWorkflowStepType.EFFECT or key is not None
+            return BoundStep(step, invoke=_Service(self.container, name), repeatable=repeatable)
+        node = self._nodes.get(name)
+        kind = "nothing" if node is None else node.kind
+        if node is None or kind != step.kind.value:
+            raise ModelOnexError(
+                f"step {step.step_id!r} is of type {step.kind.value}, but {name!r} is {kind}",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
+        if kind == "compute":
+            compute = cast("ComputePlan", node.plan)  # of this kind
+            return BoundStep(
+                step, compute=lambda data, _call: cast("JsonValue", compute_or_raise(compute, data).output)
+            )
+        if kind == "reducer":
+            machine = cast("FsmPlan", node.plan)  # of this kind
+            return BoundStep(step, compute=lambda data, call: _reduced(machine, data, call))
+        if kind == "effect":
+            plan = cast("EffectPlan", node.plan)  # of this kind
+            effect = _Effect(self.container, cast("ModelEffectSubcontract", node.subcontract), plan)  # of this kind
+            repeatable = all(op.idempotent for op in plan.operations) or step.idempotency_key is not None
+            return BoundStep(step, invoke=effect.invoke, repeatable=repeatable)
+        raise ModelOnexError(
+            f"step {step.step_id!r}: a node of kind {kind} cannot be called as a step",
+            EnumCoreErrorCode.CONFIGURATION_ERROR,
+        )
+
+    def run_pure(
+        self, bound: BoundStep, scope: WorkflowScope, call: StepCall, clock: Callable[[], float]
+    ) -> StepOutcome:
+        """Carry out a step that does not wait, once: a repetition would give the same."""
+        began = clock()
+        try:
+            value = redact_value(cast("Compute", bound.compute)(bound.step.make_input(scope), call))  # a pure step's
+        except Exception as error:  # noqa: BLE001  # the boundary of a step: whatever goes wrong is its failure
+            return StepOutcome(_FAILED, None, described(error), 1, began, clock())
+        return StepOutcome(_COMPLETED, value, None, 1, began, clock())
+
+    async def run(
+        self,
+        bound: BoundStep,
+        scope: WorkflowScope,
+        call: StepCall,
+        clock: Callable[[], float],
+        deadline: float | None = None,
+    ) -> StepOutcome:
+        """Carry out a step with its attempts. deadline: of the workflow, by `clock`. Raises cancellation only."""
+        if bound.compute is not None and deadline is None:
+            return self.run_pure(bound, scope, call, clock)
+        step = bound.step
+        began = clock()
+        attempt = 1
+        while True:
+            remaining = None if deadline is None else deadline - clock()
+            if remaining is not None and remaining <= 0:
+                return StepOutcome(_FAILED, None, timed_out("the workflow"), attempt, began, clock())
+            cast("dict[str, JsonValue]", scope.workflow)["attempt"] = attempt  # the interpreter's own dict
+            problem: BaseException
+            try:
+                value = redact_value(await self._attempt(bound, scope, call, remaining))
+                return StepOutcome(_COMPLETED, value, None, attempt, began, clock())
+            except CutOffError as cut:
+                problem = cut
+                of_step = step.timeout_ms is not None and (remaining is None or step.timeout_ms / 1000 < remaining)
+                error = timed_out(f"attempt {attempt} of step {step.step_id!r}" if of_step else "the workflow", of_step)
+                unknown = not bound.repeatable
+            except Exception as failure:  # noqa: BLE001  # the boundary of a step, as above
+                problem = failure
+                error = described(failure)
+                unknown = _is_unknown(failure)
+            status = _UNKNOWN if unknown else _FAILED
+            if (
+                attempt >= step.retry.attempts
+                or (unknown and not bound.repeatable)
+                or error.kind == WORKFLOW_TIMEOUT
+                or not _may_help(problem, error, step.retry.conditions)
+            ):
+                return StepOutcome(status, None, error, attempt, began, clock())
+            attempt += 1
+            delay = step.retry.delay_s(attempt, self._rng())
+            if deadline is not None and clock() + delay >= deadline:
+                return StepOutcome(status, None, error, attempt - 1, began, clock())
+            await asyncio.sleep(delay)
+
+    async def _attempt(
+        self, bound: BoundStep, scope: WorkflowScope, call: StepCall, remaining: float | None
+    ) -> JsonValue:
+        data = bound.step.make_input(scope)
+        if bound.compute is not None:
+            return bound.compute(data, call)
+        invoke = cast("Invoke", bound.invoke)  # one of the two is there
+        limit = remaining
+        if bound.step.timeout_ms is not None:
+            own = bound.step.timeout_ms / 1000
+            limit = own if limit is None else min(own, limit)
+        if limit is None:
+            return await invoke(data, call)
+        loop = asyncio.get_running_loop()
+        return await Cut(invoke(data, call), loop.time() + limit, loop, self._keep)
+
+
+class _Service:
+    """A registered service: `await service.execute(parameters)`; looked up at each call, so that it may be replaced."""
+
+    def __init__(self, container: Container, name: str) -> None:
+        self._container = container
+        self._name = name
+
+    async def __call__(self, data: JsonValue, call: StepCall) -> JsonValue:
+        service = self._container.get_service(self._name)
+        execute = getattr(service, "execute", None)
+        if not callable(execute):
+            raise ModelOnexError(
+                f"step {call.step_id!r}: service {self._name!r} is a {type(service).__name__} without a method "
+                "`execute(parameters)`",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
+        made = execute(data)
+        if inspect.isawaitable(made):
+            made = await made
+        return cast("JsonValue", to_jsonable_python(made, fallback=str))  # JSON, typed as Any
+
+
+def _reduced(machine: FsmPlan, data: JsonValue, call: StepCall) -> JsonValue:
+    """One action on a machine: input `{action, state, payload}`, output `{state, intents, transition}`."""
+    if not isinstance(data, dict) or not isinstance(data.get("action"), str):
+        raise _refused(call, data, "an object with `action`, the name of a trigger, and maybe `state` and `payload`")
+    payload, state = data.get("payload"), data.get("state")
+    if not isinstance(payload, dict | None) or not isinstance(state, dict | None):
+        raise _refused(call, data, "objects as `payload` and `state`")
+    action = FsmAction(str(data["action"]), UUID(call.action_id), payload or {}, call.started_at)
+    done = machine_step(machine, cast("Mapping[str, object] | None", state), action)  # a snapshot's JSON
+    return {
+        "state": done.state.snapshot(),
+        "intents": [intent.model_dump(mode="json") for intent in done.intents],
+        "transition": done.transition,
+    }
+
+
+def _refused(call: StepCall, data: JsonValue, allowed: str) -> ModelOnexError:
+    return ModelOnexError(
+        f"step {call.step_id!r}: its input is {type(data).__name__}, allowed: {allowed}",
+        EnumCoreErrorCode.VALIDATION_ERROR,
+    )
+
+
+def timed_out(what: str, of_step: bool = False) -> StepError:
+    """The error of a time that was up. of_step: of a step's own, which may be tried again."""
+    kind = "TimeoutError" if of_step else WORKFLOW_TIMEOUT
+    return StepError(EnumCoreErrorCode.TIMEOUT, kind, f"the time of {what} was up")
+
+
+def described(error: BaseException) -> StepError:
+    """An exception as data, without known secrets."""
+    kind = type(error).__name__
+    if isinstance(error, ModelOnexError):
+        return StepError(error.error_code, kind, redact(error.message))
+    code = EnumCoreErrorCode.TIMEOUT if isinstance(error, TimeoutError) else EnumCoreErrorCode.OPERATION_FAILED
+    return StepError(code, kind, redact(f"{kind}: {error}"))
+
+
+def _is_unknown(error: Exception) -> bool:
+    if not isinstance(error, ModelOnexError):
+        return False
+    return (
+        error.error_code is EnumCoreErrorCode.OUTCOME_UNKNOWN
+        or error.context.get("outcome") == EnumOperationOutcome.UNKNOWN.value
+    )
+
+
+def _may_help(problem: BaseException, error: StepError, conditions: frozenset[str] | None) -> bool:
+    if conditions is None:
+        return error.code not in _HOPELESS
+    names = {error.code.value, error.kind, *(each.__name__ for each in type(problem).__mro__)}
+    return not conditions.isdisjoint(names)
+
+
+def child_bundle(bundle: WorkflowBundle, path: str) -> WorkflowBundle:
+    """The same texts, with another workflow of theirs as the one that is run."""
+    digest = hashlib.sha256(f"{bundle.digest}\n{path}".encode()).hexdigest()
+    return WorkflowBundle(path, bundle.files, digest)

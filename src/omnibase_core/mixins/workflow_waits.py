@@ -1,0 +1,218 @@
+"""Waits, approvals and triggers: deadlines are made of recorded times, so a replay waits for what is left.
+
+Of a wait's positions 0 is the time at which it began, 1 its outcome, the others what was received on the way. What is
+received for a trigger stands behind all items of its step.
+"""
+
+from datetime import datetime
+from typing import Final
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowStepType
+from omnibase_core.mixins.workflow_run import WorkflowRun, at, failed_with
+from omnibase_core.mixins.workflow_steps import timed_out
+from omnibase_core.protocols.protocol_workflow_engine import (
+    BLOCK,
+    Signal,
+    StepOutcome,
+    WorkflowStoppedError,
+    event_topic,
+    position_of,
+)
+from omnibase_core.utils.workflow_plan import Condition, PlannedStep, TriggerPlan, WaitPlan, WorkflowScope
+
+_TRIGGER_RECORDS: Final = BLOCK // 2
+_COMPLETED: Final = EnumStepStatus.COMPLETED
+_FAILED: Final = EnumStepStatus.FAILED
+
+
+async def await_what_it_says(run: WorkflowRun, step: PlannedStep, scope: WorkflowScope) -> StepOutcome:
+    """The outcome of a wait or an approval, recorded."""
+    wait = step.wait or WaitPlan()
+    began = await run.context.now(position_of(step.index))
+    try:
+        run.waiting[step.step_id] = {
+            "for": wait.event_type or wait.signal or ("time" if wait.until is not None else step.step_id),
+            "prompt": None if wait.prompt is None else wait.prompt(scope),
+        }
+        run.show(step)
+        outcome = await _waited(run, step, wait, scope, began)
+    except WorkflowStoppedError:
+        raise
+    except Exception as error:  # noqa: BLE001  # the boundary of a step: a template or a filter that fails
+        outcome = failed_with(error)
+    finally:
+        run.waiting.pop(step.step_id, None)
+
+    async def work() -> StepOutcome:
+        return StepOutcome(outcome.status, outcome.value, outcome.error, 1, began.timestamp(), run.context.clock())
+
+    return await run.context.step(position_of(step.index, 1), step.step_id, work)
+
+
+async def _waited(
+    run: WorkflowRun, step: PlannedStep, wait: WaitPlan, scope: WorkflowScope, began: datetime
+) -> StepOutcome:
+    limit = _earliest(_after(began, wait.timeout_ms), _workflow_limit(run))
+    if wait.until is not None:
+        when = wait.until(scope, began)
+        late = limit is not None and when > limit
+        await run.context.sleep_until(position_of(step.index, 2), limit if late and limit is not None else when)
+        return _timeout(run, step, wait, limit) if late else StepOutcome(_COMPLETED, None)
+    number = 2
+    escalate_at = _after(began, wait.escalate_after_ms) if wait.escalation is not None else None
+    topic = wait.signal or step.step_id
+    if wait.event_type is not None:
+        topic = event_topic(step.step_id, [wait.event_type])
+    while True:
+        until = _earliest(limit, escalate_at)
+        signal = await run.context.receive(position_of(step.index, number), topic, until)
+        number += 1
+        if signal is not None:
+            if _wanted(wait, scope, signal):
+                return StepOutcome(_COMPLETED, _value(step, signal))
+            continue
+        if escalate_at is None or until != escalate_at or (limit is not None and limit <= escalate_at):
+            return _timeout(run, step, wait, limit)
+        escalate_at = None
+        if wait.escalation is not None:
+            await _escalate(run, wait.escalation, scope)
+
+
+async def _escalate(run: WorkflowRun, escalation: PlannedStep, scope: WorkflowScope) -> None:
+    """Tell somebody. A failure is a warning: whoever is waited for may still answer."""
+    call = run.call(escalation)
+    outcome = await run.carry_out(
+        escalation, run.scope(escalation, call, scope.item, scope.index), call, None, recorded=True
+    )
+    if outcome.status is not _COMPLETED and outcome.error is not None:
+        run.warnings.append(f"escalation {escalation.step_id!r} failed: {outcome.error.message}")
+
+
+def _timeout(run: WorkflowRun, step: PlannedStep, wait: WaitPlan, limit: datetime | None) -> StepOutcome:
+    if limit is not None and limit == _workflow_limit(run):
+        return StepOutcome(_FAILED, None, timed_out("the workflow"))
+    if wait.fails_on_timeout:
+        return StepOutcome(_FAILED, None, timed_out(f"step {step.step_id!r}", of_step=True))
+    return StepOutcome(_COMPLETED, wait.timeout_value)
+
+
+def _value(step: PlannedStep, signal: Signal) -> JsonValue:
+    """What a step has received; of an approval `{approved, by, ...}`, and only a plain yes approves."""
+    if step.kind is not EnumWorkflowStepType.APPROVAL:
+        return signal.payload
+    said = signal.payload
+    fields: dict[str, JsonValue] = dict(said) if isinstance(said, dict) else {}
+    approved = fields.get("approved") if isinstance(said, dict) else said
+    return {**fields, "approved": approved is True, "by": signal.sender or fields.get("by")}
+
+
+def _wanted(wait: WaitPlan, scope: WorkflowScope, signal: Signal) -> bool:
+    """Whether a signal is the one that is waited for: of one who may approve; of an event the key and the filter."""
+    if wait.event_type is None:
+        return not wait.approvers or signal.sender in wait.approvers
+    event = signal.payload
+    if wait.event_key is not None:
+        found = event.get("key") if isinstance(event, dict) else None
+        if str(wait.event_key(scope)) != str(found):
+            return False
+    return _passes(wait.event_filter, scope, event)
+
+
+def _passes(condition: Condition | None, scope: WorkflowScope, event: JsonValue) -> bool:
+    if condition is None:
+        return True
+    seen = WorkflowScope(scope.input, scope.steps, scope.workflow, scope.item, scope.index, event)
+    try:
+        return condition(seen)
+    except Exception:  # noqa: BLE001  # an event without what the filter asks for is not the one
+        return False
+
+
+class _Trigger:
+    """Receives for one trigger, with positions in the order in which it receives."""
+
+    def __init__(self, run: WorkflowRun, step: PlannedStep, trigger: TriggerPlan) -> None:
+        self._run = run
+        self._step = step
+        self._trigger = trigger
+        self._topic = event_topic(step.step_id, trigger.event_types)
+        self._number = _TRIGGER_RECORDS
+        self._scope = run.scope(step, run.call(step))
+
+    def _position(self) -> int:
+        self._number += 1
+        return position_of(self._step.index, self._number)
+
+    async def now(self) -> datetime:
+        return await self._run.context.now(self._position())
+
+    async def next(self, deadline: datetime | None) -> tuple[str, str, JsonValue] | None:
+        """Key, type and event of the next that passes the filter; None after the deadline."""
+        while True:
+            signal = await self._run.context.receive(self._position(), self._topic, deadline)
+            if signal is None:
+                return None
+            event = signal.payload
+            if not isinstance(event, dict) or not _passes(self._trigger.event_filter, self._scope, event):
+                continue
+            return self._key(event), str(event.get("type")), event
+
+    def _key(self, event: JsonValue) -> str:
+        if self._trigger.event_key is None:
+            return ""
+        scope = self._scope
+        seen = WorkflowScope(scope.input, scope.steps, scope.workflow, scope.item, scope.index, event)
+        return to_json(self._trigger.event_key(seen)).decode()
+
+
+async def await_trigger(run: WorkflowRun, step: PlannedStep) -> StepOutcome | None:
+    """Wait for the events that start a step and keep them in `run.events`; an outcome is a failure.
+
+    Events of one key are joined; the first key of which all types have come starts the step.
+    """
+    trigger = step.trigger or TriggerPlan(())
+    source = _Trigger(run, step, trigger)
+    limit = _workflow_limit(run)
+    deadline = limit
+    if trigger.timeout_ms is not None and len(trigger.event_types) == 1:
+        deadline = _earliest(limit, _after(await source.now(), trigger.timeout_ms))
+    held: dict[str, dict[str, JsonValue]] = {}
+    try:
+        while True:
+            found = await source.next(deadline)
+            if found is None:
+                of_step = deadline != limit
+                return StepOutcome(_FAILED, None, timed_out(f"the events of step {step.step_id!r}", of_step))
+            key, event_type, event = found
+            events = held.setdefault(key, {})
+            events[event_type] = event
+            if len(events) == len(trigger.event_types):
+                break
+            if trigger.timeout_ms is not None and deadline == limit:
+                deadline = _earliest(limit, _after(await source.now(), trigger.timeout_ms))
+        while trigger.debounce_ms is not None:
+            later = await source.next(_earliest(limit, _after(await source.now(), trigger.debounce_ms)))
+            if later is None:
+                break
+            if later[0] == key:
+                events[later[1]] = later[2]
+    except Exception as error:  # noqa: BLE001  # the boundary of a step: a key that cannot be made
+        return failed_with(error)
+    run.events[step.index] = dict(events) if len(trigger.event_types) > 1 else events[event_type]
+    return None
+
+
+def _workflow_limit(run: WorkflowRun) -> datetime | None:
+    return None if run.deadline is None else at(run.deadline)
+
+
+def _after(moment: datetime, milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else at(moment.timestamp() + milliseconds / 1000)
+
+
+def _earliest(*moments: datetime | None) -> datetime | None:
+    known = [moment for moment in moments if moment is not None]
+    return min(known) if known else None

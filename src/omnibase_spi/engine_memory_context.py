@@ -1,0 +1,266 @@
+"""What an interpreter asks of the engine in memory, inside one run."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.protocols.protocol_workflow_engine import (
+    RunView,
+    Signal,
+    StartRequest,
+    StepError,
+    StepOutcome,
+    StepRecord,
+    Work,
+    WorkflowStoppedError,
+    event_types_of,
+)
+from omnibase_spi.engine_memory_store import MemoryRun, ids_of
+
+_STATUS = {
+    EnumRunStatus.COMPLETED: EnumStepStatus.COMPLETED,
+    EnumRunStatus.CANCELLED: EnumStepStatus.CANCELLED,
+}
+
+
+class Host(Protocol):
+    """What a context needs of its engine."""
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+
+    async def start(self, request: StartRequest) -> RunView: ...
+
+    async def resume(self, workflow_id: str) -> None: ...
+
+    async def wait(self, workflow_id: str) -> RunView: ...
+
+    async def transact(self, connection_name: str, workflow_id: str, position: int, work: Work) -> StepOutcome: ...
+
+    @property
+    def publish(self) -> Callable[[str, JsonValue, UUID], Awaitable[None]] | None: ...
+
+    def listen(self, run: MemoryRun, topic: str) -> None: ...
+
+
+class MemoryContext:
+    """`DurableContext` over the journal of one run."""
+
+    def __init__(self, host: Host, run: MemoryRun, holder: str) -> None:
+        self._host = host
+        self._run = run
+        self._records = run.records
+        self._holder = holder
+        self._bells: set[asyncio.Future[None]] = set()
+        self.clock = host.clock
+        self.new_id = ids_of(run.request.workflow_id, run.generation).of
+        self.tells = host.publish is not None
+
+    @property
+    def workflow_id(self) -> str:
+        return self._run.request.workflow_id
+
+    @property
+    def fence(self) -> tuple[str, int]:
+        return self._holder, self._run.generation + 1
+
+    def ring(self) -> None:
+        """Let all that wait look again."""
+        for bell in self._bells:
+            if not bell.done():
+                bell.set_result(None)
+
+    def _check(self) -> None:
+        if self._run.stop is not None or self._run.context is not self:
+            raise WorkflowStoppedError(self._run.stop or "moved")
+
+    async def _bell(self, until: float | None) -> None:
+        """Wait until something has changed, at most until this moment."""
+        self._check()
+        loop = asyncio.get_running_loop()
+        bell = loop.create_future()
+        self._bells.add(bell)
+        timer = None
+        if until is not None:
+            timer = loop.call_later(max(0.0, until - self.clock()), _ring, bell)
+        try:
+            await bell
+        finally:
+            self._bells.discard(bell)
+            if timer is not None:
+                timer.cancel()
+        self._check()
+
+    async def step(
+        self,
+        position: int,
+        name: str,
+        work: Work,
+        *,
+        preemptible: bool = True,
+        timeout_s: float | None = None,
+    ) -> StepOutcome:
+        """See `DurableContext.step`."""
+        record = self._records.get(position)
+        if record is not None:
+            return record.outcome
+        self._check()
+        outcome = await (work() if preemptible and timeout_s is None else self._guarded(work, preemptible, timeout_s))
+        if self._run.context is not self:  # taken over by another while this worked: the record is theirs
+            raise WorkflowStoppedError("moved")
+        self._records[position] = StepRecord(position, name, outcome)
+        return outcome
+
+    async def _guarded(self, work: Work, preemptible: bool, timeout_s: float | None) -> StepOutcome:
+        began = self.clock()
+        task = asyncio.ensure_future(work())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait([task])
+        except TimeoutError:
+            task.cancel()
+            await asyncio.wait([task])
+            if task.cancelled():
+                error = StepError(EnumCoreErrorCode.TIMEOUT, "TimeoutError", f"no end within {timeout_s:g} s")
+                return StepOutcome(EnumStepStatus.UNKNOWN, None, error, 1, began, self.clock())
+        except asyncio.CancelledError:
+            if preemptible:
+                task.cancel()
+            await asyncio.wait([task])
+            raise
+        return task.result()
+
+    async def tx_step(
+        self,
+        position: int,
+        name: str,
+        connection_name: str,
+        work: Work,
+        *,
+        timeout_s: float | None = None,
+    ) -> StepOutcome:
+        """See `DurableContext.tx_step`."""
+
+        async def transact() -> StepOutcome:
+            began = self.clock()
+            try:
+                return await self._host.transact(connection_name, self.workflow_id, position, work)
+            except ModelOnexError as error:
+                failure = StepError(error.error_code, type(error).__name__, error.message)
+                return StepOutcome(EnumStepStatus.FAILED, None, failure, 1, began, self.clock())
+
+        return await self.step(position, name, transact, timeout_s=timeout_s)
+
+    async def sleep_until(self, position: int, when: datetime) -> None:
+        """See `DurableContext.sleep_until`."""
+        if position in self._run.times:
+            return
+        until = when.timestamp()
+        while self.clock() < until:
+            await self._bell(until)
+        self._run.times[position] = when
+
+    async def now(self, position: int) -> datetime:
+        """See `DurableContext.now`."""
+        times = self._run.times
+        if position not in times:
+            self._check()
+            times[position] = datetime.fromtimestamp(self.clock(), UTC)
+        return times[position]
+
+    async def receive(self, position: int, topic: str, deadline: datetime | None) -> Signal | None:
+        """See `DurableContext.receive`."""
+        run = self._run
+        if position in run.received:
+            return run.received[position]
+        until = None if deadline is None else deadline.timestamp()
+        waiting = run.signals.setdefault(topic, deque())
+        if event_types_of(topic):
+            self._host.listen(run, topic)
+        while not waiting:
+            if until is not None and self.clock() >= until:
+                run.received[position] = None
+                return None
+            await self._bell(until)
+        self._check()
+        signal = run.received[position] = waiting.popleft()
+        return signal
+
+    async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
+        """See `DurableContext.emit`."""
+        publish = self._host.publish
+        if publish is not None:
+            await publish(event_type, payload, event_id)
+
+    def set_progress(self, progress: JsonValue) -> None:
+        """See `DurableContext.set_progress`."""
+        if self._run.context is self:
+            self._run.progress = progress
+
+    async def child(self, position: int, name: str, request: StartRequest, *, wait: bool = True) -> StepOutcome:
+        """See `DurableContext.child`."""
+        record = self._records.get(position)
+        if record is not None:
+            return record.outcome
+        self._check()
+        began = self.clock()
+        view = await self._host.start(request)
+        if request.workflow_id not in self._run.children:
+            self._run.children.append(request.workflow_id)
+        if not wait:
+            return await self.step(position, name, _given(StepOutcome(EnumStepStatus.COMPLETED, request.workflow_id)))
+        if view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
+            await self._host.resume(request.workflow_id)  # its parent goes on, so it does
+        view = await self._host.wait(request.workflow_id)
+        status = _STATUS.get(view.status, EnumStepStatus.FAILED)
+        outcome = StepOutcome(status, view.output, view.error, 1, began, self.clock())
+        return await self.step(position, name, _given(outcome))
+
+    async def patch(self, position: int, name: str) -> bool:  # noqa: ARG002  # of the protocol; the position tells it
+        """See `DurableContext.patch`; a run that has records behind this position had been here before."""
+        patches = self._run.patches
+        if position not in patches:
+            patches[position] = not any(each > position for each in self._records)
+        return patches[position]
+
+    async def continue_as_new(self, input_data: JsonValue) -> None:
+        """See `DurableContext.continue_as_new`."""
+        self._check()
+        run = self._run
+        request = run.request
+        run.request = StartRequest(
+            request.workflow_id,
+            request.bundle,
+            input_data,
+            request.queue,
+            request.priority,
+            None,
+            request.attributes,
+            request.deduplication_key,
+            request.parent_id,
+        )
+        for journal in (run.records, run.times, run.received, run.patches):
+            journal.clear()
+        run.generation += 1
+        run.stop = "continued"
+        raise WorkflowStoppedError("continued")
+
+
+def _given(outcome: StepOutcome) -> Work:
+    async def work() -> StepOutcome:
+        return outcome
+
+    return work
+
+
+def _ring(bell: "asyncio.Future[None]") -> None:
+    if not bell.done():
+        bell.set_result(None)
