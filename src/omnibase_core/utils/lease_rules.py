@@ -25,6 +25,7 @@ MIN_TTL_MS: Final = 10
 MAX_TTL_MS: Final = 7 * 24 * 3_600_000
 NEVER_MS: Final = (1 << 63) - 1
 """The `expires_ms` of an action that does not expire."""
+_encode: Final = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -42,7 +43,7 @@ def as_moment(milliseconds: int) -> datetime:
 def state_text(state: JsonValue, what: str) -> str:
     """JSON as stores keep it. VALIDATION_ERROR for what is none, such as NaN."""
     try:
-        return json.dumps(state, allow_nan=False, separators=(",", ":"))
+        return _encode(state)
     except (ValueError, TypeError) as error:
         raise ModelOnexError(
             f"{what}: the state is no JSON ({error}); use null, booleans, finite numbers, texts, lists and objects",
