@@ -55,7 +55,9 @@ def seen_in(directory: Path, mailbox: Path) -> list[Seen]:
     return found
 
 
-class _Arguments(argparse.Namespace):
+class Arguments(argparse.Namespace):
+    """Of the command line. pause: in milliseconds."""
+
     directory: Path
     orders: int
     world: Path | None
@@ -64,7 +66,7 @@ class _Arguments(argparse.Namespace):
     as_json: bool
 
 
-def _parse(arguments: list[str]) -> _Arguments:
+def parse(arguments: list[str]) -> Arguments:
     parser = argparse.ArgumentParser(
         prog="python -m examples.orders",
         description="Fetch orders and carry out what follows from them, each once. Kill it, and run it again.",
@@ -85,10 +87,11 @@ def _parse(arguments: list[str]) -> _Arguments:
     parser.add_argument("--routes", type=Path, default=ROUTES, metavar="FILE", help="another intent_routes.yaml")
     parser.add_argument("--pause", type=int, default=0, metavar="MS", help="wait after each order (default 0)")
     parser.add_argument("--json", dest="as_json", action="store_true", help="one JSON document on standard output")
-    return parser.parse_args(arguments, _Arguments())
+    return parser.parse_args(arguments, Arguments())
 
 
-async def _run(found: _Arguments) -> tuple[Tally, list[Seen]]:
+async def carry_out(found: Arguments) -> tuple[Tally, list[Seen]]:
+    """One run, and what is there behind it."""
     async with AsyncExitStack() as stack:
         world = found.world or found.directory / "world"
         if found.world is None:
@@ -124,10 +127,10 @@ def _show(tally: Tally, orders: list[Seen], *, as_json: bool) -> None:
 
 def main(arguments: list[str]) -> int:
     """The exit status."""
-    found = _parse(arguments)
+    found = parse(arguments)
     logging.getLogger("onex").setLevel(logging.ERROR)
     try:
-        tally, orders = asyncio.run(_run(found))
+        tally, orders = asyncio.run(carry_out(found))
     except KeyboardInterrupt:
         print("stopped; run it again, and it goes on", file=sys.stderr)
         return EnumCoreErrorCode.CANCELLED.exit_status

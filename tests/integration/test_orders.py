@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from examples.orders.desk import ROUTES
+from examples.orders.__main__ import carry_out, parse
+from examples.orders.desk import ROUTES, Tally
 from examples.orders.world import World, order_of, subjects_in
 
 REPOSITORY = Path(__file__).parents[2]
@@ -46,23 +47,25 @@ async def _ended(*arguments: object) -> tuple[int | None, str, str]:
         return program.returncode, said.decode(), complaints.decode()
 
 
-async def _orders(*arguments: object) -> dict[str, object]:
-    """The JSON document of a run that ends well."""
-    status, said, complaints = await _ended("-m", "examples.orders", *arguments, "--json")
-    assert (status, complaints) == (0, "")
-    document: dict[str, object] = json.loads(said)
-    return document
+async def _run(*arguments: object) -> tuple[Tally, list[tuple[object, ...]]]:
+    """A run in this process, which nobody kills: what it did, and for each order the rows, mails and events."""
+    tally, orders = await carry_out(parse(list(map(str, arguments))))
+    return tally, [(order.order, order.rows, order.mails, order.events) for order in orders]
 
 
-async def _is_left(*arguments: object) -> bool:
-    """Whether intents still wait after a run: one that failed is not tried again within a second."""
-    return (await _ended("-m", "examples.orders", *arguments))[0] == 5
+async def _finished(*arguments: object) -> list[tuple[object, ...]]:
+    """Runs until nothing waits: what failed is not tried again within a second."""
+    deadline = asyncio.get_running_loop().time() + LIMIT_S
+    while True:
+        tally, counts = await _run(*arguments)
+        if not tally.waiting:
+            return counts
+        assert asyncio.get_running_loop().time() < deadline, tally
+        await asyncio.sleep(0.05)  # the clock of the outbox is that of the wall
 
 
-def _counts(document: dict[str, object]) -> list[tuple[object, ...]]:
-    orders = document["orders"]
-    assert isinstance(orders, list)
-    return [(order["order"], order["rows"], order["mails"], order["events"]) for order in orders]
+def _counts(document: dict[str, list[dict[str, object]]]) -> list[tuple[object, ...]]:
+    return [(order["order"], order["rows"], order["mails"], order["events"]) for order in document["orders"]]
 
 
 ONCE = [(f"shop-{1000 + place}", 1, 1, 1) for place in range(1, ORDERS + 1)]
@@ -70,22 +73,22 @@ ONCE = [(f"shop-{1000 + place}", 1, 1, 1) for place in range(1, ORDERS + 1)]
 
 async def test_a_run_carries_everything_out_and_the_next_has_nothing_to_do(tmp_path: Path) -> None:
     """Three intents for each order, and none the second time."""
-    first = await _orders(tmp_path, "--orders", ORDERS)
-    second = await _orders(tmp_path, "--orders", ORDERS)
+    first, counts = await _run(tmp_path, "--orders", ORDERS)
+    second, counts_again = await _run(tmp_path, "--orders", ORDERS)
 
-    assert _counts(first) == _counts(second) == ONCE
-    assert first["carried_out"] == 3 * ORDERS
-    assert (second["carried_out"], second["transitions"]) == (0, 0)
+    assert counts == counts_again == ONCE
+    assert first.carried_out == 3 * ORDERS
+    assert (second.carried_out, second.transitions) == (0, 0)
 
 
 async def test_new_orders_are_added_to_the_old_ones(tmp_path: Path) -> None:
     """A later run fetches what the shop has by then."""
-    await _orders(tmp_path, "--orders", 1)
+    await _run(tmp_path, "--orders", 1)
 
-    grown = await _orders(tmp_path, "--orders", ORDERS)
+    grown, counts = await _run(tmp_path, "--orders", ORDERS)
 
-    assert _counts(grown) == ONCE
-    assert grown["carried_out"] == 3 * (ORDERS - 1)
+    assert counts == ONCE
+    assert grown.carried_out == 3 * (ORDERS - 1)
 
 
 async def _killed_while_its_first_mail_is_under_way(world: World, *arguments: object) -> None:
@@ -113,10 +116,24 @@ async def test_a_mail_whose_answer_was_lost_is_sent_again_and_filed_once(tmp_pat
 
     async with world.running():
         await _killed_while_its_first_mail_is_under_way(world, *arguments)
-        document = await _orders(*arguments)
+        counts = await _finished(*arguments)
 
     assert sorted(world.mailbox.received.values()) == [1] * (ORDERS - 1) + [2]
-    assert _counts(document) == ONCE
+    assert counts == ONCE
+
+
+async def test_the_outside_world_may_die_with_the_program(tmp_path: Path) -> None:
+    """Killed twice, each time with another mail filed, and run to the end: what was promised is on the disk."""
+    mails = tmp_path / "world" / "mail"
+    for filed in (1, 2):
+        async with _program("-m", "examples.orders", tmp_path, "--orders", ORDERS, "--pause", 200) as program:
+            while len(list(mails.glob("*.eml"))) < filed:
+                assert program.returncode is None
+                await asyncio.sleep(0.01)  # another process; nothing here can be awaited
+            program.send_signal(signal.SIGKILL)
+            await program.communicate()
+
+    assert await _finished(tmp_path, "--orders", ORDERS) == ONCE
 
 
 async def test_where_the_mail_server_does_not_help_a_person_is_asked(
@@ -133,7 +150,6 @@ async def test_where_the_mail_server_does_not_help_a_person_is_asked(
     arguments = (desk, "--world", world.directory, "--routes", routes)
     monkeypatch.setenv("ONEX_DATA_DIR", str(desk))
     onex = ("-c", "from omnibase_runtime.cli import main; raise SystemExit(main())", "intents")
-    deadline = asyncio.get_running_loop().time() + LIMIT_S
 
     async with world.running():
         await _killed_while_its_first_mail_is_under_way(world, *arguments)
@@ -141,9 +157,7 @@ async def test_where_the_mail_server_does_not_help_a_person_is_asked(
         listed = await _ended(*onex, "list", "--unknown", "--json")
         filed = subjects_in(world.directory / "mail")["Order shop-1001"]
         settled = await _ended(*onex, "settle", "shop-1001:mail", "--completed")
-        while await _is_left(*arguments):
-            assert asyncio.get_running_loop().time() < deadline
-        document = await _orders(*arguments)
+        counts = await _finished(*arguments)
 
     assert status == 5
     assert "onex intents settle" in complaints
@@ -151,7 +165,7 @@ async def test_where_the_mail_server_does_not_help_a_person_is_asked(
     assert filed == 1
     assert settled[0] == 0
     assert set(world.mailbox.received.values()) == {1}
-    assert _counts(document) == ONCE
+    assert counts == ONCE
 
 
 async def test_an_order_that_is_not_as_it_should_be_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
@@ -206,10 +220,10 @@ async def test_an_interrupted_run_is_finished_by_the_next(tmp_path: Path) -> Non
             await asyncio.wait_for(seen.wait(), LIMIT_S)
             program.send_signal(signal.SIGINT)
             _, complaints = await asyncio.wait_for(program.communicate(), LIMIT_S)
-        document = await _orders(*arguments)
+        counts = await _finished(*arguments)
 
     assert (program.returncode, complaints.decode()) == (10, "stopped; run it again, and it goes on\n")
-    assert _counts(document) == ONCE
+    assert counts == ONCE
 
 
 async def test_the_outside_world_runs_as_a_program_of_its_own(tmp_path: Path) -> None:
@@ -218,10 +232,11 @@ async def test_the_outside_world_runs_as_a_program_of_its_own(tmp_path: Path) ->
     async with _program("-m", "examples.orders.world", outside, "--orders", ORDERS) as program:
         assert program.stdout is not None
         said = await asyncio.wait_for(program.stdout.readline(), LIMIT_S)
-        document = await _orders(tmp_path / "desk", "--world", outside)
+        status, document, _ = await _ended("-m", "examples.orders", tmp_path / "desk", "--world", outside, "--json")
 
     assert said.startswith(b"shop http://127.0.0.1:")
-    assert _counts(document) == ONCE
+    assert status == 0
+    assert _counts(json.loads(document)) == ONCE
 
 
 async def test_runs_at_the_same_time_share_the_work(tmp_path: Path) -> None:
@@ -231,10 +246,8 @@ async def test_runs_at_the_same_time_share_the_work(tmp_path: Path) -> None:
 
     async with world.running():
         runs = await asyncio.gather(*(_ended("-m", "examples.orders", *arguments) for _ in range(3)))
-        while await _is_left(*arguments):
-            pass
-        document = await _orders(*arguments)
+        counts = await _finished(*arguments)
 
     assert {status for status, _, _ in runs} <= {0, 5}, runs
     assert set(world.mailbox.received.values()) == {1}
-    assert _counts(document) == ONCE
+    assert counts == ONCE
