@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.orders.desk import HERE
@@ -50,6 +50,7 @@ def test_an_order_is_brought_into_one_form() -> None:
     assert _normalised() == {**ORDER, "history": ["placed", "paid"]}
 
 
+@settings(deadline=None)  # how fast it is depends on what else runs
 @given(st.integers(1, 1000), st.decimals(0, 9_999_999, places=2), st.decimals(0, 9_999_999, places=2))
 def test_totals_are_exact(quantity: int, unit_price: Decimal, shipping: Decimal) -> None:
     """What exact decimals give, for any amounts, in cents and as a text."""
