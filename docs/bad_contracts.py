@@ -207,6 +207,9 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
             _transformation("trim"), "input_schema: {type: string}\ninput_schema_ref: text.json\n"
         ),
         "E-SCHEMA-FILE": _pipeline(_transformation("trim"), "input_schema: ../text.json\n"),
+        "E-PARALLEL-LIMIT": _pipeline(
+            _transformation("trim"), "parallel: {backend: threads}\npipeline_timeout_ms: 500\n"
+        ),
         "E-PATH": _pipeline(_transformation("json_path", ", path: order.total")),
         "E-REGEX": _pipeline(_transformation("regex", ", pattern: '(a'")),
         "E-CEL": _pipeline(_transformation("filter", ", expression: items.total > 0")),

@@ -77,6 +77,7 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "ProtocolHealthMonitor": lambda: HealthMonitor(container),
         "ProtocolServiceRegistry": lambda: ServiceRegistry(container),
         "ProtocolAlgorithmRegistry": _algorithms,
+        "ProtocolComputeCluster": lambda: _cluster(container),
         "NodeConfigProvider": SettingsConfigProvider,
         "ProtocolStateManager": lambda: _states(container),
         "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
@@ -183,6 +184,12 @@ def _algorithms() -> object:
     from omnibase_core.utils.algorithm_registry import AlgorithmRegistry
 
     return AlgorithmRegistry()
+
+
+def _cluster(container: ModelONEXContainer) -> object:
+    from omnibase_spi.compute_cluster import ConfiguredCluster
+
+    return ConfiguredCluster(_settings(container).compute_cluster)
 
 
 def _intents(container: ModelONEXContainer) -> dict[str, Callable[[], object]]:

@@ -108,7 +108,9 @@ class ModelServiceCompute(MixinService, NodeCompute):
         contract = input_data
         registry = cast("ProtocolAlgorithmRegistry", self.container.get_service("ProtocolAlgorithmRegistry"))  # its key
         cache = self.__dict__.setdefault("_algorithm_results", ResultCache())
-        return await self._counted(lambda: run_algorithm(contract, registry, cache=cache, cluster=self._cluster), _well, "compute")
+        return await self._counted(
+            lambda: run_algorithm(contract, registry, cache=cache, cluster=self._cluster), _well, "compute"
+        )
 
 
 class ModelServiceReducer(MixinService, NodeReducer):

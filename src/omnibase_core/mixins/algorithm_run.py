@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
@@ -25,20 +26,22 @@ async def run_algorithm(
     *,
     on_progress: OnProgress | None = None,
     cache: ResultCache | None = None,
+    cluster: Callable[[], Executor] | None = None,
 ) -> ModelComputeOutput:
     """The result in the wanted shape, and how it was come by.
 
     `performance_metrics` has `execution_time` (seconds, 0 or next to it from the cache), `data_size` (items),
     `algorithm_type`, `items_per_second` and `workers` (that had something to do).
 
-    cache: where results are looked for and kept, if the contract enables that.
+    cache: where results are looked for and kept, if the contract enables that. cluster: makes the executor of the
+    backend `cluster`.
 
     Raises AlgorithmNotFoundError; ModelOnexError VALIDATION_ERROR for parameters, input and items (all problems of the
     input at once), CONFIGURATION_ERROR for a missing library, TIMEOUT, PurityError, and what `run_chunks` raises; each
     with the contract's correlation id.
     """
     try:
-        return await _run(contract, registry, on_progress, cache)
+        return await _run(contract, registry, on_progress, cache, cluster)
     except ModelOnexError as error:
         if error.correlation_id is None:
             error.correlation_id = contract.correlation_id
@@ -50,6 +53,7 @@ async def _run(
     registry: ProtocolAlgorithmRegistry,
     on_progress: OnProgress | None,
     cache: ResultCache | None,
+    cluster: Callable[[], Executor] | None,
 ) -> ModelComputeOutput:
     began = time.perf_counter()
     wanted, config = contract.output_transformation.format, contract.algorithm_config
@@ -65,7 +69,7 @@ async def _run(
     hit, result = (False, None) if cache is None or key is None else cache.get(key)
     workers = 0
     if not hit:
-        result, workers = await _computed(contract, algorithm, items, on_progress)
+        result, workers = await _computed(contract, algorithm, items, on_progress, cluster)
         if cache is not None and key is not None:
             cache.put(key, result, contract.performance.cache_ttl_seconds)
     seconds = time.perf_counter() - began
@@ -90,6 +94,7 @@ async def _computed(
     algorithm: Algorithm[object],
     items: Sequence[object],
     on_progress: OnProgress | None,
+    cluster: Callable[[], Executor] | None,
 ) -> tuple[object, int]:
     """(result, number of workers)."""
     parallel, enforce = contract.parallel_config, contract.purity == "enforce"
@@ -104,6 +109,7 @@ async def _computed(
                 backend=parallel.chosen_backend,
                 chunk_size=parallel.chunk_size,
                 on_progress=on_progress,
+                cluster=cluster,
             )
     except TimeoutError:
         if not limit.expired():

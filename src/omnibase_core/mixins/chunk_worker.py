@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.utils.algorithms import ItemFault
 from omnibase_core.utils.chunking import Chunk
+from omnibase_core.utils.compute_run import ItemFailedError
 
 R = TypeVar("R")
 
@@ -46,7 +47,9 @@ def run_chunk(work: Work[R], chunk: Chunk) -> "Outcome[R]":
     try:
         return Done(_call(work, chunk))
     except Exception as error:  # noqa: BLE001  # the boundary of a chunk: whatever it is, the caller names the item
-        return Failed(error, error.index if isinstance(error, ItemFault) else _first_failing(work, chunk))
+        return Failed(
+            error, error.index if isinstance(error, ItemFault | ItemFailedError) else _first_failing(work, chunk)
+        )
 
 
 def serve(connection: Connection) -> None:

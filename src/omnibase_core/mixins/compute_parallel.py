@@ -1,11 +1,13 @@
-"""Chunks on workers: in this thread, on threads, or in processes. Every item once, results in order.
+"""Chunks on workers: in this thread, on threads, in processes, or on a cluster. Every item once, results in order.
 
 Workers pull: each takes the next chunk when it is done with one, so at most one chunk a worker is on its way. The work
 (the function and what it holds) is sent once to each process, a chunk is sent once. No worker outlives the call.
 
 When chunks fail, the first of them in the order of the items is reported, as a single worker would: chunks are begun in
 order, and those begun are finished first. When the call is cancelled, processes are killed at once; a thread cannot be
-stopped, so the call waits for the chunks that threads are at.
+stopped, so the call waits for the chunks that threads are at. A cluster is an executor that somebody brings
+(`concurrent.futures.Executor`, which Dask, Ray, MPI and others have): it is given a few chunks at a time, each with the
+work; a call that ends early takes back what it has not begun.
 """
 
 import asyncio
@@ -13,9 +15,10 @@ import contextvars
 import functools
 import multiprocessing
 import pickle
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
@@ -26,10 +29,10 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Failed, Outcome, Work, run_chunk, serve
 from omnibase_core.mixins.purity_guard import PurityError
 from omnibase_core.utils.algorithms import ItemFault
-from omnibase_core.utils.chunking import Chunk, chunk_at, chunk_ranges
+from omnibase_core.utils.chunking import CHUNKS_PER_WORKER, Chunk, chunk_at, chunk_ranges
 
 R = TypeVar("R")
-Backend = Literal["serial", "threads", "processes"]
+Backend = Literal["serial", "threads", "processes", "cluster"]
 OnProgress = Callable[[int, int], None]
 """Called on the event loop with the number of items that are done, and of all."""
 _INLINE_ITEMS: Final = 1000
@@ -37,13 +40,16 @@ _INLINE_ITEMS: Final = 1000
 
 
 _DEATH: Final = (
-    "the worker process died: the algorithm crashed it, it was killed for want of memory, or the program's main module "
+    "the worker process died: the work crashed it, it was killed for want of memory, or the program's main module "
     'starts work when it is imported (put that under `if __name__ == "__main__":`)'
 )
 
 
 class ProcessLike(Protocol):
     """What is needed of a `multiprocessing` process."""
+
+    @property
+    def exitcode(self) -> int | None: ...
 
     def start(self) -> None: ...
     def kill(self) -> None: ...
@@ -59,8 +65,11 @@ async def run_chunks(
     backend: Backend = "serial",
     chunk_size: int | None = None,
     on_progress: OnProgress | None = None,
+    cluster: Callable[[], Executor] | None = None,
 ) -> list[R]:
     """The partial results of all chunks, in the order of the items; none for no items.
+
+    cluster: makes the executor of the backend `cluster`; it is shut down when the call ends.
 
     Raises ModelOnexError naming the chunk and its first failing item: VALIDATION_ERROR for an item that does not fit,
     CONFIGURATION_ERROR for work that cannot be sent to a process, RESOURCE_UNAVAILABLE when a process dies, else
@@ -78,6 +87,9 @@ async def run_chunks(
             if on_progress is not None:
                 on_progress(run.items_done, len(items))
             await asyncio.sleep(0)
+        return run.results()
+    if backend == "cluster":
+        await _on_cluster(run, cluster, workers * CHUNKS_PER_WORKER, on_progress)
         return run.results()
     packed = _packed(work) if backend == "processes" else None
     await _on_threads(run, min(workers, len(places)), packed, on_progress)
@@ -161,7 +173,7 @@ class _Run(Generic[R]):
             code, text = EnumCoreErrorCode.VALIDATION_ERROR, str(error)
         elif isinstance(error, ModelOnexError):
             code, text = error.error_code, error.message
-            context.update(error.context)
+            context = {**error.context, **context}
         kind = PurityError if isinstance(error, PurityError) else ModelOnexError
         return kind(f"{self.work.name}: {where}: {text}", code, context)
 
@@ -200,6 +212,51 @@ async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progres
         thread.result()
 
 
+async def _on_cluster(
+    run: _Run[R], make: Callable[[], Executor] | None, most: int, on_progress: OnProgress | None
+) -> None:
+    """At most `most` chunks are with the executor at a time."""
+    if make is None:
+        raise ModelOnexError(
+            f"{run.work.name}: the backend cluster needs an executor, and none was brought; set compute_cluster to "
+            "'module:function', or choose the backend processes",
+            EnumCoreErrorCode.CONFIGURATION_ERROR,
+        )
+    executor = await asyncio.to_thread(make)
+    waiting: dict[asyncio.Future[Outcome[R]], int] = {}
+    finished = False
+    try:
+        while True:
+            while len(waiting) < most and (number := run.take()) is not None:
+                submitted = executor.submit(run_chunk, run.work, run.chunk(number))
+                waiting[asyncio.wrap_future(submitted)] = number
+            if not waiting:
+                break
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                run.note(waiting.pop(future), _from_cluster(future))
+            if on_progress is not None and not run.stopped:
+                on_progress(run.items_done, run.size)
+        finished = True
+    finally:
+        run.stop()
+        for future in waiting:
+            future.cancel()
+        await asyncio.to_thread(executor.shutdown, wait=finished)
+
+
+def _from_cluster(future: "asyncio.Future[Outcome[R]]") -> "Outcome[R]":
+    try:
+        return future.result()
+    except Exception as error:  # noqa: BLE001  # whatever the engine raises, the chunk is not done
+        failed = ModelOnexError(
+            f"the executor of the cluster failed ({type(error).__name__}: {error})",
+            EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
+        )
+        failed.__cause__ = error
+        return Failed(failed, None)
+
+
 async def _ended(threads: "Sequence[asyncio.Future[None]]") -> None:
     """Wait for all, also when cancelled meanwhile; then the cancellation counts."""
     cancelled = False
@@ -213,7 +270,7 @@ async def _ended(threads: "Sequence[asyncio.Future[None]]") -> None:
 
 
 def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> None:
-    with _process(run) as connection:
+    with _process(run) as (connection, process):
         if connection is None:
             return
         number: int | None = None
@@ -228,9 +285,16 @@ def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> Non
                 run.note(number, outcome)
                 tell()
         except (EOFError, OSError):
-            _note(run, number, ModelOnexError(_DEATH, EnumCoreErrorCode.RESOURCE_UNAVAILABLE))
+            _note(run, number, _death(process))
         except ModelOnexError as error:
             _note(run, number, error)
+
+
+def _death(process: ProcessLike) -> ModelOnexError:
+    process.join(1.0)
+    if process.exitcode == -getattr(signal, "SIGALRM", 0):
+        return ModelOnexError("a step went on behind its limit, and was killed", EnumCoreErrorCode.TIMEOUT)
+    return ModelOnexError(_DEATH, EnumCoreErrorCode.RESOURCE_UNAVAILABLE)
 
 
 def _note(run: _Run[R], number: int | None, error: ModelOnexError) -> None:
@@ -253,7 +317,7 @@ def _context() -> SpawnContext | ForkServerContext:
 
 
 @contextmanager
-def _process(run: _Run[R]) -> Iterator["Connection | None"]:
+def _process(run: _Run[R]) -> Iterator["tuple[Connection | None, ProcessLike]"]:
     context = _context()
     ours, theirs = context.Pipe()
     with ours:
@@ -263,10 +327,10 @@ def _process(run: _Run[R]) -> Iterator["Connection | None"]:
         finally:
             theirs.close()
         if not enlisted:
-            yield None
+            yield None, process
             return
         try:
-            yield ours
+            yield ours, process
         finally:
             run.dismiss(process)
 

@@ -1,9 +1,13 @@
 """Runs the contract of a compute node: the plan is compiled once, and again when the contract is replaced."""
 
+from collections.abc import Callable
+from concurrent.futures import Executor
+
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.mixins.compute_parallel import OnProgress
 from omnibase_core.mixins.pipeline_limits import run_limited, run_limited_async
 from omnibase_core.models.contracts.contract_model import Breach
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
@@ -32,9 +36,18 @@ class MixinComputeExecution:
         plan = self._current_plan()
         return raise_failure(plan, *run_limited(plan, data))
 
-    async def compute_in_time(self, data: JsonValue) -> ModelComputePipelineResult:
-        """As `compute_or_raise`; where a process has to be waited for, the event loop goes on. Cancelling kills it."""
-        return await run_limited_async(self._current_plan(), data)
+    async def compute_in_time(
+        self,
+        data: JsonValue,
+        *,
+        on_progress: OnProgress | None = None,
+        cluster: Callable[[], Executor] | None = None,
+    ) -> ModelComputePipelineResult:
+        """As `compute_or_raise`; where workers have to be waited for, the event loop goes on. Cancelling ends them.
+
+        on_progress, cluster: of contracts with `parallel`, as in `run_over_items`.
+        """
+        return await run_limited_async(self._current_plan(), data, on_progress=on_progress, cluster=cluster)
 
     def _current_plan(self) -> ComputePlan:
         contract = getattr(self, "compute_subcontract", None)

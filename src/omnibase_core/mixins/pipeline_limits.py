@@ -21,6 +21,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from math import inf
 from typing import Final
 
@@ -28,6 +30,8 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.mixins.compute_parallel import OnProgress
+from omnibase_core.mixins.pipeline_items import run_over_items
 from omnibase_core.mixins.pipeline_worker import (
     IDLE_SECONDS,
     READY,
@@ -90,11 +94,19 @@ def run_here(plan: ComputePlan, data: JsonValue) -> bool:
     return plan.small_input is None or not _CAN_KILL or is_small(data, plan.small_input)
 
 
+def _needs_workers(plan: ComputePlan) -> bool:
+    parallel = plan.subcontract.parallel
+    return parallel is not None and parallel.chosen_backend != "serial"
+
+
 def run_limited(plan: ComputePlan, data: JsonValue, cancel: Cancel | None = None) -> Judged:
     """Run once, under limits that hold: the result, and its failure if it is one. Blocks the thread.
 
     A worker that cannot be started, or dies, is a failure RESOURCE_UNAVAILABLE.
     """
+    if _needs_workers(plan):
+        with ThreadPoolExecutor(1) as threads:  # a loop of its own, because one may run here
+            return threads.submit(lambda: asyncio.run(run_over_items(plan, data))).result()
     if run_here(plan, data):
         return judged_run(plan, data)
     began = now()
@@ -120,8 +132,19 @@ def run_limited(plan: ComputePlan, data: JsonValue, cancel: Cancel | None = None
     return pipeline_result(output, failure, run, began), failure
 
 
-async def run_limited_async(plan: ComputePlan, data: JsonValue) -> ModelComputePipelineResult:
-    """As `run_limited`, in a thread where it has to wait; a failure is a ComputeFailedError. Cancelling kills."""
+async def run_limited_async(
+    plan: ComputePlan,
+    data: JsonValue,
+    *,
+    on_progress: OnProgress | None = None,
+    cluster: Callable[[], Executor] | None = None,
+) -> ModelComputePipelineResult:
+    """As `run_limited`, in a thread where it has to wait; a failure is a ComputeFailedError. Cancelling kills.
+
+    on_progress, cluster: of contracts with `parallel`, as in `run_over_items`.
+    """
+    if plan.find_items is not None:
+        return raise_failure(plan, *await run_over_items(plan, data, on_progress=on_progress, cluster=cluster))
     if run_here(plan, data):
         return raise_failure(plan, *judged_run(plan, data))
     cancel = Cancel()

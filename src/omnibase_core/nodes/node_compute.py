@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Final, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
@@ -18,6 +18,9 @@ from omnibase_core.models.model_compute_input import ModelComputeInput
 from omnibase_core.models.model_compute_output import ModelComputeOutput, ModelComputePipelineResult
 from omnibase_core.utils.contract_findings import did_you_mean
 from omnibase_core.utils.result_cache import ResultCache, content_key
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 DEFAULT_COMPUTATION: Final = "default"
 """`computation_type` of inputs that name none; a contract answers to it, and so may a registered function."""
@@ -115,14 +118,21 @@ class NodeCompute(MixinComputeExecution):
             correlation_id=correlation_id,
             processing_time_ms=(time.perf_counter() - began) * 1e3,
             cache_hit=hit,
+            parallel_execution_used=pipeline is not None and self._on_workers,
             pipeline=pipeline,
         )
+
+    @property
+    def _on_workers(self) -> bool:
+        parallel = self.compute_subcontract.parallel
+        return parallel is not None and parallel.chosen_backend != "serial"
 
     async def _run(self, input_data: ModelComputeInput) -> tuple[object, ModelComputePipelineResult | None]:
         chosen = input_data.computation_type
         named = chosen in self._computations or chosen != DEFAULT_COMPUTATION
         if not self._is_code_driven and not named:
-            pipeline = await self.compute_in_time(cast("JsonValue", input_data.data))  # steps judge what they are given
+            data = cast("JsonValue", input_data.data)  # steps judge what they are given
+            pipeline = await self.compute_in_time(data, cluster=self._cluster)
             return pipeline.output, pipeline
         try:
             return await self.compute(input_data), None
@@ -135,6 +145,11 @@ class NodeCompute(MixinComputeExecution):
                 EnumCoreErrorCode.OPERATION_FAILED,
                 {"computation_type": input_data.computation_type},
             ) from error
+
+    def _cluster(self) -> "Executor":
+        from omnibase_core.protocols.protocol_services import ProtocolComputeCluster
+
+        return self.container.get_service(ProtocolComputeCluster).executor()
 
     def _cached(self, key: str | None) -> tuple[bool, object]:
         if key is None:

@@ -5,12 +5,15 @@ The class is the key as well as its name: `container.get_service(ProtocolLogger)
 
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import UUID
 
 from pydantic import JsonValue
 
 from omnibase_core.models.model_health import NodeHealthStatus
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 @runtime_checkable
@@ -101,6 +104,15 @@ class ProtocolAlgorithmRegistry(Protocol):
         """The algorithm, an object with `process_chunk(chunk)`, `merge(first, second)` and `finish(state)`;
         AlgorithmNotFoundError when there is none.
         """
+        ...
+
+
+@runtime_checkable
+class ProtocolComputeCluster(Protocol):
+    """The engine that computes for the backend `cluster`."""
+
+    def executor(self) -> "Executor":
+        """A new executor for one computation, which shuts it down; CONFIGURATION_ERROR when none is set up."""
         ...
 
 

@@ -169,7 +169,7 @@ def judged_run(
         if plan.check_input is not None:
             plan.check_input(data)
             run.check_time()
-        output = run_steps(plan.steps, data, run)
+        output = run_steps(plan.steps, data, run) if plan.over_items is None else plan.over_items(data, run)
         if plan.check_output is not None:
             plan.check_output(output)
             run.check_time()
@@ -179,7 +179,18 @@ def judged_run(
         error = pipeline_stopped(plan)
     except ModelOnexError as refused:
         error = refused
+        note_failure(refused, run)
     return pipeline_result(output, error, run, began), error
+
+
+def note_failure(error: ModelOnexError, run: ComputeRun) -> None:
+    """Put the step that failed for an item of a list into the results."""
+    step = error.context.get("step")
+    if isinstance(step, str):
+        run.failed_step = step
+        run.results[step] = ModelComputeStepResult(
+            success=False, duration_ms=0.0, error_type=error.error_code.value, error_message=error.message
+        )
 
 
 def pipeline_stopped(plan: "ComputePlan") -> ModelOnexError:

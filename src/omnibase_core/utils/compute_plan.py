@@ -25,7 +25,7 @@ from omnibase_core.models.contracts.subcontracts.model_compute_subcontract impor
 )
 from omnibase_core.utils.compute_executor import StepPlan, run_steps
 from omnibase_core.utils.compute_growth import small_input
-from omnibase_core.utils.compute_items import FindItems, compile_items
+from omnibase_core.utils.compute_items import FindItems, compile_items, gather, run_items
 from omnibase_core.utils.compute_run import ComputeRun
 from omnibase_core.utils.compute_schemas import Check, Documents, compile_schemas, read_schemas
 from omnibase_core.utils.compute_transformations import (
@@ -53,7 +53,8 @@ class ComputePlan:
 
     limit_seconds: of a whole call; None is none. documents: its schemas, those of files as they were read.
     small_input: None for a contract without limits, else up to which size of its input nobody need watch them
-    (`compute_growth`). find_items: of a contract with `parallel` what gives the list of items; else None.
+    (`compute_growth`). find_items, over_items: of a contract with `parallel` what gives the list of
+    items, and what runs the steps for each, one after another; else None.
     """
 
     subcontract: ModelComputeSubcontract
@@ -64,6 +65,7 @@ class ComputePlan:
     documents: Documents = field(default_factory=dict)
     small_input: float | None = None
     find_items: FindItems | None = None
+    over_items: Transform | None = None
 
 
 def compile_compute(contract: ModelComputeSubcontract, files: ContractFiles | None, report: Report) -> ComputePlan:
@@ -81,6 +83,7 @@ def compile_again(contract: ModelComputeSubcontract, documents: Documents, repor
     limit = contract.__dict__.get("pipeline_timeout_ms")
     limits = compiler.limits if limit is None else [*compiler.limits, limit]
     checks = compiler.checks
+    find_items = compiler.items(contract.__dict__.get("parallel"))
     return ComputePlan(
         contract,
         steps,
@@ -89,7 +92,8 @@ def compile_again(contract: ModelComputeSubcontract, documents: Documents, repor
         None if limit is None else limit / 1e3,
         documents,
         small_input(contract, documents, min(limits)) if limits else None,
-        compiler.items(contract.__dict__.get("parallel")),
+        find_items,
+        None if find_items is None else _over_items(steps, find_items),
     )
 
 
@@ -104,12 +108,12 @@ class _Compiler:
             return None
         path = parallel.__dict__.get("items")
         if path is None:
-            return compile_items(None, query_of("$", ("parallel", "items"), self.report))
-        find = query_of(path, ("parallel", "items"), self.report)
+            return compile_items(None, lambda document, _deadline: document)
         if not names_one_place(path):
             allowed, place = "a path of names and indexes, such as $.orders", ("parallel", "items")
-            self.report(Breach("E-PATH", f"path {path!r} may lead to several places", place, repr(path), allowed))
-        return compile_items(path, find)
+            self.report(Breach("E-PATH", f"path {path!r} does not lead to one place", place, repr(path), allowed))
+            path = "$"
+        return compile_items(path, query_of(path, ("parallel", "items"), self.report))
 
     def at(self, path: KeyPath) -> Report:
         return lambda breach: self.report(
@@ -247,6 +251,10 @@ class _Compiler:
             return value
 
         return transform
+
+
+def _over_items(steps: tuple[StepPlan, ...], find_items: FindItems) -> Transform:
+    return lambda data, run: gather([run_items(steps, find_items(data), run.deadline)], run)
 
 
 def _parallel(branches: dict[str, tuple[StepPlan, ...]]) -> Transform:

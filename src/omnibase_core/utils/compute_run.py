@@ -25,6 +25,15 @@ class StepWatch(Protocol):
     def ended(self, step: "StepPlan", result: ModelComputeStepResult) -> None: ...
 
 
+class ItemFailedError(ModelOnexError):
+    """The pipeline failed for an item. `context["item"]` counts from 0 among those that were given."""
+
+    @property
+    def index(self) -> int:
+        index = self.context.get("item")
+        return index if isinstance(index, int) else 0
+
+
 @dataclass(slots=True)
 class ComputeRun:
     """One call. `outputs` and `results` grow as steps end.

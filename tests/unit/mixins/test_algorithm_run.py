@@ -313,7 +313,7 @@ def test_a_timeout_needs_a_backend_that_can_be_stopped() -> None:
     [
         {"parallel_config": {"worker_count": 0}},
         {"parallel_config": {"worker_count": True}},
-        {"parallel_config": {"backend": "cluster"}},
+        {"parallel_config": {"backend": "gpu"}},
         {"parallel_config": {"chunk_size": 0}},
         {"output_transformation": {"format": "xml"}},
         {"input_validation": {"data_types": {"a": "decimal"}}},

@@ -65,6 +65,7 @@ class ModelSettings(FrozenModel):
     `embedded`. secrets_dir: one file per secret, the way Docker and Kubernetes mount them.
     secrets: values given by the host program; asked before the files, which are asked before the environment.
     state_connection: the database connection (SQLite or PostgreSQL) in which states are kept; None: in memory.
+    compute_cluster: `module:function` that makes the executor (`concurrent.futures.Executor`) of the backend `cluster`.
     """
 
     connections: dict[str, ModelConnection] = {}
@@ -74,3 +75,4 @@ class ModelSettings(FrozenModel):
     secrets_dir: Path = Path("/run/secrets")
     secrets: dict[str, SecretStr] = {}
     state_connection: str | None = None
+    compute_cluster: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None

@@ -9,7 +9,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.primitives.strict_types import FrozenModel, StrictFlag, StrictNumber, StrictText
 
-Backend = Literal["serial", "threads", "processes"]
+Backend = Literal["serial", "threads", "processes", "cluster"]
 OutputFormat = Literal["json", "dataframe", "array", "none"]
 DataType = Literal[
     "string", "integer", "number", "boolean", "array", "object", "null", "str", "int", "float", "bool", "list", "dict"
@@ -27,7 +27,8 @@ class ModelAlgorithmConfig(FrozenModel):
 class ModelParallelConfig(FrozenModel):
     """How the chunks are shared out.
 
-    backend: None is `processes` for more than one worker, else `serial`. chunk_size: items of a chunk; None is a
+    backend: None is `processes` for more than one worker, else `serial`; `cluster` is the engine of the setting
+    `compute_cluster`. chunk_size: items of a chunk; None is a
     quarter of a worker's share.
     """
 

@@ -157,6 +157,43 @@ def _walk(steps: list[ComputeStep], path: KeyPath) -> Iterator[tuple[ComputeStep
             yield from _walk(inner, (*place, *below))
 
 
+class ModelComputeParallelConfig(ContractModel):
+    """The pipeline runs for each item of a list, on workers; its output is the list of the outputs, in order.
+
+    items: where the list is, a path of names below the input; null is the input itself. `$.input` is then the item.
+    worker_count: how many work at a time. backend: null is `processes` for more than one worker, else `serial`;
+    `cluster` is the engine of the settings. chunk_size: items that a worker takes at a time; null is a quarter of its
+    share.
+    """
+
+    worker_count: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
+    backend: Annotated[StrictText, Field(pattern="^(serial|threads|processes|cluster)$")] | None = None
+    chunk_size: Annotated[int, Field(strict=True, ge=1, le=100_000_000)] | None = None
+    items: Annotated[StrictText, Field(min_length=1, max_length=1_000)] | None = None
+
+    @property
+    def chosen_backend(self) -> str:
+        return self.backend or ("processes" if self.worker_count > 1 else "serial")
+
+
+def _can_be_stopped(contract: "ModelComputeSubcontract") -> Iterator[Breach]:
+    parallel = contract.parallel
+    if parallel is None or parallel.chosen_backend == "processes":
+        return
+    limited = contract.__dict__.get("pipeline_timeout_ms") is not None or any(
+        step.__dict__.get("timeout_ms") is not None for step, _ in _walk(contract.pipeline, ())
+    )
+    if limited:
+        yield Breach(
+            "E-PARALLEL-LIMIT",
+            f"a limit of time holds where the work can be stopped, and the backend is {parallel.chosen_backend}",
+            ("parallel",),
+            parallel.chosen_backend,
+            "backend: processes, with any worker_count",
+            "write backend: processes, or take the limits out",
+        )
+
+
 def _names_are_unique(contract: "ModelComputeSubcontract") -> Iterator[Breach]:
     seen: set[str] = set()
     count = 0
@@ -210,7 +247,8 @@ class ModelComputeSubcontract(ContractModel):
     operation_name, operation_version: of results, errors and metrics. version: of the contract. description: for the
     reader. input_schema, output_schema: JSON Schema 2020-12, or the name of a file beside the contract (`..._ref` says
     the same); enforced before the first and after the last step. schemas: further ones, by name, for validation steps.
-    pipeline: the steps, in order. pipeline_timeout_ms: limit of a whole call; null is none.
+    pipeline: the steps, in order. pipeline_timeout_ms: limit of a whole call; null is none. parallel: run the pipeline
+    for each item of a list; null is once for the whole input.
     """
 
     operation_name: _Name
@@ -224,6 +262,7 @@ class ModelComputeSubcontract(ContractModel):
     schemas: dict[StrictText, _Schema] = Field(default_factory=dict)
     pipeline: Annotated[list[ComputeStep], Field(min_length=1, max_length=MAX_STEPS)]
     pipeline_timeout_ms: _LimitMs | None = None
+    parallel: ModelComputeParallelConfig | None = None
 
     rules: ClassVar = (
         Rule(("pipeline",), _names_are_unique),
@@ -231,8 +270,8 @@ class ModelComputeSubcontract(ContractModel):
             ("input_schema", "output_schema", "input_schema_ref", "output_schema_ref", "schemas"),
             _schemas_are_given_once,
         ),
+        Rule(("pipeline", "parallel"), _can_be_stopped),
     )
-    not_built: ClassVar = ("parallel",)
 
 
 class ModelComputeContractFile(ContractFile):

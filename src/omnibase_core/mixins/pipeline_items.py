@@ -1,0 +1,146 @@
+"""A pipeline over the items of a list, on workers: `parallel` of a compute contract (3.1, 3.3).
+
+Each worker compiles the contract once and takes chunks. A limit of the whole call kills the processes; a limit of a
+step is held by an alarm in the worker, whose process the kernel ends when the step goes on behind it. The contract's
+own schemas judge the whole input and the whole output, here.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from math import inf
+from typing import cast
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.mixins.chunk_worker import Work
+from omnibase_core.mixins.compute_parallel import Backend, OnProgress, run_chunks
+from omnibase_core.models.contracts.contract_model import Breach
+from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
+    ModelComputeParallelConfig,
+    ModelComputeSubcontract,
+)
+from omnibase_core.models.model_compute_output import ModelComputePipelineResult, ModelComputeStepResult
+from omnibase_core.utils.chunking import Chunk
+from omnibase_core.utils.compute_executor import StepPlan, note_failure, pipeline_result
+from omnibase_core.utils.compute_items import ItemsDone, gather, run_items
+from omnibase_core.utils.compute_plan import ComputePlan, compile_again
+from omnibase_core.utils.compute_run import ComputeRun, now
+from omnibase_core.utils.compute_schemas import Documents
+
+GRACE_SECONDS = 0.1
+"""What a step has beyond its limit to stop by itself."""
+
+
+class ItemsWork:
+    """The pipeline of a contract for the items of a chunk. Pickles as the contract, and is compiled where it works."""
+
+    def __init__(self, plan: ComputePlan, deadline: float, *, alarmed: bool) -> None:
+        self._plan: ComputePlan | None = plan
+        self._contract = (plan.subcontract, plan.documents)
+        self._deadline = deadline
+        self._alarmed = alarmed
+
+    def __getstate__(self) -> tuple[ModelComputeSubcontract, Documents, float, bool]:
+        return (*self._contract, self._deadline, self._alarmed)
+
+    def __setstate__(self, state: tuple[ModelComputeSubcontract, Documents, float, bool]) -> None:
+        subcontract, documents, self._deadline, self._alarmed = state
+        self._contract = (subcontract, documents)
+        self._plan = None
+
+    def __call__(self, chunk: Chunk) -> ItemsDone:
+        if self._plan is None:
+            self._plan = compile_again(*self._contract, _judged_before)
+        alarm = _Alarm() if self._alarmed else None
+        items = cast("list[JsonValue]", chunk)  # of an input of JSON
+        return run_items(self._plan.steps, items, self._deadline, alarm)
+
+
+class _Alarm:
+    """Has the kernel end this process when a step goes on behind its limit."""
+
+    def __init__(self) -> None:
+        self._limits: list[float] = []
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+    def began(self, step: StepPlan, seconds_left: float) -> None:  # noqa: ARG002  # the seam's signature
+        self._limits.append(now() + seconds_left)
+        self._set()
+
+    def ended(self, step: StepPlan, result: ModelComputeStepResult) -> None:  # noqa: ARG002  # as above
+        self._limits.pop()
+        self._set()
+
+    def _set(self) -> None:
+        limit = min(self._limits, default=inf)
+        seconds = 0.0 if limit == inf else max(0.0, limit - now()) + GRACE_SECONDS
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _judged_before(breach: Breach) -> None:
+    """The parent has compiled the same contract."""
+    raise AssertionError(breach)
+
+
+async def run_over_items(
+    plan: ComputePlan,
+    data: JsonValue,
+    *,
+    on_progress: OnProgress | None = None,
+    cluster: Callable[[], Executor] | None = None,
+) -> tuple[ModelComputePipelineResult, ModelOnexError | None]:
+    """Run the pipeline of a contract with `parallel` for each item: the result, and its failure if it is one.
+
+    The failure names chunk and item. cluster: makes the executor of the backend `cluster`, which is shut down here.
+    """
+    began = now()
+    run = ComputeRun(data)
+    output: JsonValue = None
+    error: ModelOnexError | None = None
+    try:
+        if plan.check_input is not None:
+            plan.check_input(data)
+        items = [] if plan.find_items is None else plan.find_items(data)
+        output = gather(await _parts(plan, items, began, on_progress, cluster), run)
+        if plan.check_output is not None:
+            plan.check_output(output)
+    except ModelOnexError as failed:
+        error = failed
+        note_failure(failed, run)
+    return pipeline_result(output, error, run, began), error
+
+
+async def _parts(
+    plan: ComputePlan,
+    items: list[JsonValue],
+    began: float,
+    on_progress: OnProgress | None,
+    cluster: Callable[[], Executor] | None,
+) -> Sequence[ItemsDone]:
+    parallel = plan.subcontract.parallel or ModelComputeParallelConfig()
+    backend = cast("Backend", parallel.chosen_backend)  # its pattern allows no other
+    limit = plan.limit_seconds
+    alarmed = plan.small_input is not None and backend == "processes" and hasattr(signal, "setitimer")
+    work = ItemsWork(plan, inf if limit is None else began + limit, alarmed=alarmed)
+    try:
+        async with asyncio.timeout(None if limit is None else limit + GRACE_SECONDS) as timer:
+            return await run_chunks(
+                Work(work, f"compute {plan.subcontract.operation_name!r}"),
+                items,
+                workers=parallel.worker_count,
+                backend=backend,
+                chunk_size=parallel.chunk_size,
+                on_progress=on_progress,
+                cluster=cluster,
+            )
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        raise ModelOnexError(
+            f"the pipeline: stopped, its limit is {(limit or 0.0) * 1e3:.0f} ms, for {len(items)} items",
+            EnumCoreErrorCode.TIMEOUT,
+        ) from None
