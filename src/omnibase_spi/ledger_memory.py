@@ -15,8 +15,8 @@ from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOu
 RUNNING: Final = LedgerOutcome(EnumLedgerState.RUNNING)
 
 
-def refuse_state(key: str, entry: LedgerEntry | None, *allowed: EnumLedgerState) -> None:
-    """Raise what `settle` and `reopen` raise."""
+def refuse_state(key: str, entry: LedgerEntry | None, *allowed: EnumLedgerState) -> LedgerEntry:
+    """The entry; or raise what `settle` and `reopen` raise."""
     if entry is None:
         raise ModelOnexError(f"ledger: there is no entry of key {key!r}", EnumCoreErrorCode.NOT_FOUND)
     if entry.outcome.state not in allowed:
@@ -24,6 +24,7 @@ def refuse_state(key: str, entry: LedgerEntry | None, *allowed: EnumLedgerState)
         raise ModelOnexError(
             f"ledger: the entry of key {key!r} is {entry.outcome.state.value}, not {words}", EnumCoreErrorCode.CONFLICT
         )
+    return entry
 
 
 class MemoryIntentLedger:

@@ -10,7 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumLedgerState
+from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome
 from omnibase_spi.db.adapter import DbAdapter
@@ -63,9 +65,7 @@ class SqlIntentLedger:
                 EnumLedgerState.RUNNING.value,
                 _outcome_text(RUNNING),
                 _now(),
-                entry.key,
-                entry.owner,
-                entry.changed_at.timestamp(),
+                *_version(entry),
             )
             if entry.outcome.state is EnumLedgerState.UNKNOWN
             else 0
@@ -94,19 +94,36 @@ class SqlIntentLedger:
         return [entry for entry in found if state in {None, entry.outcome.state}][:limit]
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
-        standing = await self.entry(key)
-        refuse_state(key, standing, EnumLedgerState.UNKNOWN)
-        await self._table.changed(
-            "UPDATE {t} SET state = $1, outcome = $2, changed_at = $3 WHERE idem_key = $4 AND state <> 'completed'",
-            outcome.state.value,
-            _outcome_text(outcome),
-            _now(),
-            key,
+        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN)
+        self._only_once(
+            standing,
+            await self._table.changed(
+                "UPDATE {t} SET state = $1, outcome = $2, changed_at = $3 "
+                "WHERE idem_key = $4 AND owner = $5 AND changed_at = $6",
+                outcome.state.value,
+                _outcome_text(outcome),
+                _now(),
+                *_version(standing),
+            ),
         )
 
     async def reopen(self, key: str) -> None:
-        refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
-        await self._table.changed("DELETE FROM {t} WHERE idem_key = $1 AND state <> 'completed'", key)
+        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        self._only_once(
+            standing,
+            await self._table.changed(
+                "DELETE FROM {t} WHERE idem_key = $1 AND owner = $2 AND changed_at = $3", *_version(standing)
+            ),
+        )
+
+    @staticmethod
+    def _only_once(standing: LedgerEntry, changed: int) -> None:
+        """What was looked at may be somebody else's by now: to take it from him could do the effect twice."""
+        if not changed:
+            raise ModelOnexError(
+                f"ledger: the entry of key {standing.key!r} was changed by another at this moment; look again",
+                EnumCoreErrorCode.CONFLICT,
+            )
 
     def transaction(self, connection_name: str) -> AbstractAsyncContextManager[object] | None:
         return self._transaction() if connection_name == self._connection_name else None
@@ -120,6 +137,11 @@ class SqlIntentLedger:
 
 def _now() -> float:
     return datetime.now(UTC).timestamp()
+
+
+def _version(entry: LedgerEntry) -> tuple[str, str, float]:
+    """What tells an entry from a later one of its key."""
+    return entry.key, entry.owner, entry.changed_at.timestamp()
 
 
 def _outcome_text(outcome: LedgerOutcome) -> str:

@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus, EnumLedgerState
+from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.model_intent_result import IntentExecutionResult
 from omnibase_core.nodes.intent_executor import IntentExecutor
@@ -99,7 +100,7 @@ class SqlOutbox:
             waiting.setdefault(intent.intent_id, []).append(row)
             standing = await ledger.entry(intent.idempotency_key or "") if row["tries"] else None
             if standing is not None and standing.outcome.state is EnumLedgerState.FAILED:
-                await ledger.reopen(standing.key)
+                await _reopen(ledger, standing.key)
         results = await executor.execute_intents(intents)
         for result in results:
             await self._settle(waiting[result.intent_id].pop(0), result)
@@ -123,3 +124,11 @@ class SqlOutbox:
             result.error,
             row["position"],
         )
+
+
+async def _reopen(ledger: ProtocolIntentLedger, key: str) -> None:
+    try:
+        await ledger.reopen(key)
+    except ModelOnexError as error:  # another relay was faster, and is at it
+        if error.error_code not in {EnumCoreErrorCode.NOT_FOUND, EnumCoreErrorCode.CONFLICT}:
+            raise

@@ -10,7 +10,7 @@ import pytest
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumLedgerState
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.protocols.protocol_intent_ledger import LedgerOutcome, ProtocolIntentLedger
+from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome, ProtocolIntentLedger
 from omnibase_spi.ledger_memory import MemoryIntentLedger
 from omnibase_spi.ledger_owner import is_alive, this_owner
 from omnibase_spi.ledger_sql import SqlIntentLedger
@@ -159,6 +159,33 @@ async def test_an_entry_of_a_dead_process_is_unknown(database: Database, dead_ow
     assert entry.key == "k"
     assert await ledger.take_over(entry)
     assert [found.key for found in await ledger.entries(EnumLedgerState.RUNNING)] == ["k"]
+
+
+class _Overtaken(SqlIntentLedger):
+    """Somebody else opens the key again and begins, just after this one has looked at the entry."""
+
+    async def entry(self, key: str) -> LedgerEntry | None:
+        seen = await super().entry(key)
+        await self._table.changed("DELETE FROM {t}")
+        await self.begin(key, intent("x"))
+        return seen
+
+
+@pytest.mark.parametrize("how", ["settle", "reopen"])
+async def test_an_entry_that_was_taken_in_between_is_left_to_who_took_it(database: Database, how: str) -> None:
+    """CONFLICT: else both would carry it out."""
+    ledger = SqlIntentLedger(database.adapter, NAME, table=database.table)
+    overtaken = _Overtaken(database.adapter, NAME, table=database.table)
+    await ledger.begin("k", intent("x"))
+    await ledger.finish("k", UNKNOWN)
+
+    with pytest.raises(ModelOnexError, match="look again") as caught:
+        await (overtaken.settle("k", COMPLETED) if how == "settle" else overtaken.reopen("k"))
+
+    assert caught.value.error_code is EnumCoreErrorCode.CONFLICT
+    standing = await ledger.entry("k")
+    assert standing is not None
+    assert standing.outcome.state is EnumLedgerState.RUNNING
 
 
 async def test_entry_and_write_commit_together_or_not_at_all(database: Database) -> None:

@@ -9,8 +9,10 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus, EnumLedgerState
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.models.model_intent_result import IntentExecutionResult
 from omnibase_core.nodes.intent_executor import IntentExecutor
-from omnibase_core.protocols.protocol_intent_ledger import LedgerOutcome
+from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome
 from omnibase_spi.ledger_memory import MemoryIntentLedger
 from omnibase_spi.outbox import SqlOutbox
 from tests.support.databases import NAME, Database, opened
@@ -111,6 +113,43 @@ async def test_what_failed_comes_again_later(
     later = await outbox.relay(executor, ledger)
 
     assert (statuses(first), at_once, statuses(later)) == ([FAILED], [], [COMPLETED])
+
+
+async def test_a_relay_leaves_to_another_what_that_one_took(
+    database: Database, outbox: SqlOutbox, ledger: MemoryIntentLedger
+) -> None:
+    """Both saw the same failed intent; it is carried out once more, not twice."""
+    route = ScriptedRoute(ModelOnexError("down"), "up")
+
+    class Overtaken(MemoryIntentLedger):
+        """The other relay carries the intent out, just before this one opens its key."""
+
+        async def reopen(self, key: str) -> None:
+            await ledger.reopen(key)
+            await relayed(ledger)
+            await ledger.reopen(key)
+
+        async def entry(self, key: str) -> LedgerEntry | None:
+            return await ledger.entry(key)
+
+        async def begin(self, key: str, intent: ModelIntent) -> LedgerEntry | None:
+            return await ledger.begin(key, intent)
+
+    async def relayed(known: MemoryIntentLedger) -> list[IntentExecutionResult]:
+        container = ModelONEXContainer()
+        container.register_service("ProtocolIntentLedger", known)
+        executor = IntentExecutor(container)
+        executor.register("x", "*", route)
+        return await outbox.relay(executor, known)
+
+    await outbox.add([intent("x", idempotency_key="k")])
+    await relayed(ledger)
+    await _make_due(database)
+
+    (result,) = await relayed(Overtaken())
+
+    assert (len(route.seen), result.status) == (2, EnumIntentStatus.DUPLICATE)
+    assert await outbox.waiting() == 0
 
 
 async def test_what_is_hopeless_is_left_to_a_person(

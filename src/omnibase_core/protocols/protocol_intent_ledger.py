@@ -59,7 +59,9 @@ class ProtocolIntentLedger(Protocol):
         ...
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
-        """A person's word about an UNKNOWN entry. NOT_FOUND for no such key, CONFLICT for one that is not UNKNOWN."""
+        """A person's word about an UNKNOWN entry. NOT_FOUND for no such key, CONFLICT for one that is not UNKNOWN,
+        or that another changed in between.
+        """
         ...
 
     async def reopen(self, key: str) -> None:
