@@ -1,7 +1,8 @@
 """Leases, epochs and the action log in a named connection: SQLite and PostgreSQL."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from pydantic import JsonValue
 
@@ -11,6 +12,7 @@ from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_action import ModelAction, identifier
+from omnibase_core.protocols.protocol_effect_handler import ProtocolDbTransaction
 from omnibase_core.protocols.protocol_lease import AuditEntry, LeaseRecord
 from omnibase_core.protocols.protocol_state import StoredState
 from omnibase_core.utils.lease_rules import (
@@ -39,8 +41,8 @@ _NOBODY: tuple[JsonValue, ...] = (None, None, None)
 class SqlLeaseStore:
     """`ProtocolLeaseStore` in the tables `onex_leases` and `onex_leases_log` of a named connection.
 
-    Statements join the ambient transaction of their connection: inside `adapter.transaction(name)` a `commit` and
-    writes to tables of the program are one. Raises CONFIGURATION_ERROR for a database without `RETURNING` (MySQL).
+    Statements join the ambient transaction of their connection: inside `transaction()` a `commit` and writes to tables
+    of the program are one. Raises CONFIGURATION_ERROR for a database without `RETURNING` (MySQL).
     A commit of which nobody knows whether it was stored is OUTCOME_UNKNOWN; the same action may be committed again.
     """
 
@@ -184,17 +186,26 @@ class SqlLeaseStore:
         await self._prepare()
         return await self._log.changed(self._statements.forget, resource, before_epoch)
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[ProtocolDbTransaction]:
+        """A transaction that `commit` and statements of the program on the same adapter and connection join."""
+        await self._prepare()
+        async with self._adapter.transaction(self._name) as opened:
+            yield opened
+
     async def _prepare(self) -> None:
+        """Make the tables and what stands beside them; in a transaction they end with it when it is rolled back."""
         if self._made:
             return
         await self._leases.prepare()
         await self._log.prepare()
-        for query in self._statements.beside():
-            try:
-                await self._log.run(query)
-            except EffectFault:  # another process makes it at this moment, and IF NOT EXISTS looked before that
-                await self._log.run(query)
-        self._made = self._adapter.ambient(self._name) is None  # else a rollback may take them away again
+        if not await self._log.run(self._statements.present()):
+            for query in self._statements.beside():
+                try:
+                    await self._log.run(query)
+                except EffectFault:  # another process makes it at this moment, and IF NOT EXISTS looked before that
+                    await self._log.run(query)
+        self._made = self._adapter.ambient(self._name) is None
 
     async def _run(self, query: str, *params: JsonValue) -> list[Row]:
         if not self._made:

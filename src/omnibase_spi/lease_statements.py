@@ -105,8 +105,14 @@ class LeaseStatements:
             f"AND epoch < (SELECT epoch FROM {table} WHERE resource = $1)"
         )
 
+    def present(self) -> str:
+        """Gives a row when the last of `beside` is there."""
+        if self._in_one:
+            return f"SELECT 1 AS found WHERE to_regclass('{self._log}_begun') IS NOT NULL"
+        return f"SELECT 1 AS found FROM sqlite_master WHERE type = 'trigger' AND name = '{self._table}_changed'"
+
     def beside(self) -> list[str]:
-        """What is made beside the two tables, each only if it is not there."""
+        """What is made beside the two tables, in this order, each only if it is not there."""
         made = [
             f"CREATE INDEX IF NOT EXISTS {self._log}_epoch ON {self._log} (resource, epoch)",
             f"CREATE UNIQUE INDEX IF NOT EXISTS {self._log}_begun ON {self._log} (action_id) WHERE event = 'started'",

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from omnibase_core.enums.enum_action import EnumActionStatus, EnumActionType, EnumLeaseEvent
+from omnibase_core.enums.enum_action import EnumActionStatus, EnumActionTarget, EnumActionType, EnumLeaseEvent
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.errors.onex_error import ConcurrentModificationError, EpochMismatchError, ModelOnexError
 from omnibase_core.mixins.lease_manager import LeaseManager
 from omnibase_core.models.model_action import ModelAction, identifier
 from omnibase_core.protocols.protocol_lease import AuditEntry, WorkflowLease
@@ -52,6 +52,29 @@ class WorkflowStateManager:
         epoch = await self._leases.store.commit(action, new_state, self._token(action))
         self._leases.note_epoch(action, epoch)
         return epoch
+
+    async def change_state(
+        self,
+        lease: WorkflowLease,
+        change: Callable[[JsonValue], JsonValue],
+        command_payload: dict[str, JsonValue] | None = None,
+    ) -> StoredState:
+        """Read the state, change it and store it under a lease of this manager; from the start when others were faster.
+
+        For branches that work at the same time under one lease: each change is compared when it is stored, and is an
+        action with an epoch of its own. `change` may be called several times and should only compute.
+        """
+        workflow = lease.workflow_id
+        while True:
+            stored = await self.get_state(workflow)
+            changed = change(stored.state)
+            action = self._leases.issue(
+                lease, EnumActionType.UPDATE_STATE, EnumActionTarget.REDUCER, command_payload, epoch=stored.version
+            )
+            try:
+                return StoredState(changed, await self.update_state_with_action(action, changed))
+            except (ConcurrentModificationError, EpochMismatchError):
+                continue
 
     async def roll_back_with_action(self, action: ModelAction, to_epoch: int) -> int:
         """Store the state of an older epoch again, as the next epoch: numbers never go down. Raises like

@@ -42,7 +42,7 @@ class ModelAction(FrozenModel):
     lease_id, epoch: the lease under which it is issued, and the epoch of the state that its issuer had seen. Whether
         they still hold is judged by the store in the statement that writes, not here.
     workflow_id: None means `correlation_id`. A UUID or any name of 1..200 characters.
-    command_payload: JSON of the shape that the target asks for.
+    command_payload: JSON of the shape that the target asks for. It is kept in the audit: no secrets.
     expires_at: with time zone; judged by the clock of the store. issued_at: by the issuer's clock, for people.
     status: as it was when it was issued. What happened later is in the action log.
     metadata: for people and tools, and the fencing token under `lease_token` (see `LeaseManager.issue`).

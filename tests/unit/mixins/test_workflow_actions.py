@@ -24,6 +24,7 @@ from omnibase_core.mixins.workflow_actions import ActionValidator, WorkflowState
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.model_action import ModelAction
 from omnibase_core.protocols.protocol_lease import WorkflowLease
+from omnibase_core.protocols.protocol_state import StoredState
 from omnibase_spi.lease_memory import MemoryLeaseStore
 from tests.support.leases import Clock
 
@@ -75,6 +76,34 @@ async def test_a_state_grows_by_actions(bench: Bench) -> None:
     assert await bench.states.get_current_epoch("w") == 3
     assert (await bench.states.get_state("w")).state == {"n": 3}
     assert (await bench.states.get_state("w", 2)).state == {"n": 2}
+
+
+async def test_branches_under_one_lease_change_the_state_one_after_another(bench: Bench) -> None:
+    """None is lost, each is an epoch, and its action carries what it was told."""
+    lease = await bench.lease()
+    state = bench.store.state
+
+    async def suspended(resource: str, epoch: int | None = None) -> StoredState:
+        stored = await state(resource, epoch)
+        await asyncio.sleep(0)  # all read before the first one writes
+        return stored
+
+    bench.store.state = suspended  # type: ignore[method-assign]  # a store over a network
+
+    def with_one_more(found: JsonValue) -> JsonValue:
+        return (found if isinstance(found, int) else 0) + 1
+
+    changes = [bench.states.change_state(lease, with_one_more, {"branch": number}) for number in range(8)]
+    results = await asyncio.gather(*changes)
+
+    assert sorted(result.version for result in results) == list(range(1, 9))
+    assert (await bench.states.get_state("w")).state == 8
+    audit = await bench.store.audit("w")
+    branches = [
+        entry.action.command_payload["branch"] for entry in audit if entry.event == "committed" and entry.action
+    ]
+    assert sorted(map(str, branches)) == [str(number) for number in range(8)]
+    assert any(entry.event == "refused" for entry in audit)
 
 
 async def test_a_rollback_appends_the_older_state(bench: Bench) -> None:
