@@ -19,6 +19,7 @@ from omnibase_runtime.commands._reach import connection
 from omnibase_runtime.commands._render import count, milliseconds
 from omnibase_runtime.settings import LoadedSettings
 from omnibase_spi.db.adapter import DbAdapter
+from omnibase_spi.store_sql import SqlStateManager
 
 if TYPE_CHECKING:
     from omnibase_core.models.container.model_onex_container import ModelONEXContainer
@@ -145,6 +146,19 @@ def _secrets_dir(path: Path, *, configured: bool) -> Check:
             "system", "secrets_dir", FAILED if configured else WARNING, f"{path}: {error.strerror}", "grant access"
         )
     return Check("system", "secrets_dir", OK, f"{path}, {count(len(names), 'file')}")
+
+
+def state(loaded: LoadedSettings) -> Iterator[Check]:
+    """Whether the connection in which states shall be kept can be one; nothing is connected."""
+    name = loaded.settings.state_connection
+    if name is None:
+        return
+    try:
+        SqlStateManager(DbAdapter(loaded.settings), name)
+    except ModelOnexError as error:
+        yield Check("system", "state_connection", FAILED, error.message, "correct the settings")
+    else:
+        yield Check("system", "state_connection", OK, f"states are kept in connection {name!r}")
 
 
 async def connections(container: "ModelONEXContainer", loaded: LoadedSettings) -> list[Check]:

@@ -37,7 +37,7 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     from omnibase_runtime.commands import _checks
     from omnibase_runtime.settings import describe
 
-    checks = [*_checks.installation(), *_checks.directories(loaded)]
+    checks = [*_checks.installation(), *_checks.directories(loaded), *_checks.state(loaded)]
     if loaded.settings.connections:
         checks += asyncio.run(_checks.connections(compose(loaded.settings), loaded))
     healthy = all(check.status != _checks.FAILED for check in checks)

@@ -280,3 +280,18 @@ def test_a_broken_installation_is_told_without_a_traceback(tmp_path: Path) -> No
     assert ended.returncode == 3, ended.stderr
     assert "Traceback" not in ended.stderr
     assert "rich is broken" in ended.stdout + ended.stderr
+
+
+@pytest.mark.parametrize(("name", "status"), [("default", "ok"), ("nowhere", "failed"), ("bus", "failed")])
+def test_doctor_tells_whether_states_can_be_kept_where_the_settings_say(
+    onex: Onex, tmp_path: Path, name: str, status: str
+) -> None:
+    """The name of a database connection; nothing is connected for it."""
+    settings = f'state_connection = "{name}"\n[connections.bus]\nurl = "mysql://127.0.0.1:1/x"\n'
+    (tmp_path / "onex.toml").write_text(settings, encoding="utf-8")
+
+    checks = json.loads(onex("doctor", "--json").out)["checks"]
+
+    (found,) = [check for check in checks if check["name"] == "state_connection"]
+    assert (found["status"], name in found["detail"]) == (status, True)
+    assert not (tmp_path / ".onex").exists()
