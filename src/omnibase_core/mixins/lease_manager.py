@@ -287,23 +287,33 @@ class HeldLease:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        hurried = await self._stop_renewing()
+        lost = self._lost
+        if lost is None:
+            await self._release()
+            if hurried is not None:
+                raise hurried
+            return
+        left = self._owner.uncancel() if self._stopped and self._owner is not None else self._cancelling
+        if hurried is not None:
+            raise hurried
+        if exc_type is None or (exc_type is asyncio.CancelledError and self._stopped and left <= self._cancelling):
+            raise lost from None
+
+    async def _stop_renewing(self) -> asyncio.CancelledError | None:
+        """The renewer does not outlive this, also when its owner is in a hurry; that it was is said afterwards."""
         renewer, self._renewer = self._renewer, None
+        hurried = None
         if renewer is not None:
             renewer.cancel()
             try:
                 await asyncio.wait({renewer})
-            except asyncio.CancelledError:
-                await asyncio.wait({renewer})  # it does not outlive this, also when its owner is in a hurry
-                raise
+            except asyncio.CancelledError as cancelled:
+                hurried = cancelled
+                await asyncio.wait({renewer})
             if not renewer.cancelled():
                 renewer.result()  # a defect of the store, which nobody would hear of else
-        lost = self._lost
-        if lost is None:
-            await self._release()
-            return
-        left = self._owner.uncancel() if self._stopped and self._owner is not None else self._cancelling
-        if exc_type is None or (exc_type is asyncio.CancelledError and self._stopped and left <= self._cancelling):
-            raise lost from None
+        return hurried
 
     async def _release(self) -> None:
         """A lease that cannot be released runs out by itself."""
@@ -321,7 +331,7 @@ class HeldLease:
             await asyncio.sleep(max(0.0, wait_s))
             lease = self.lease
             try:
-                async with asyncio.timeout(self._manager.remaining_ms(lease) / 1000):
+                async with asyncio.timeout(min(third_s, self._manager.remaining_ms(lease) / 1000)):
                     self._lease = await self._manager.renew_lease(lease, ttl_ms=self._ttl_ms)
                 wait_s = third_s - (self._ttl_ms - self._manager.remaining_ms(lease)) / 1000
             except (LeaseExpiredError, LeaseValidationError) as error:

@@ -1,11 +1,11 @@
 """`onex intents`: what the ledger knows of idempotency keys, and a person's word about what nobody knows."""
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
 from omnibase_runtime.commands import _console, _inputs
+from omnibase_runtime.commands._adapter import with_adapter
 from omnibase_runtime.commands._options import Config, Json, PlainUsage
 
 if TYPE_CHECKING:
@@ -105,19 +105,10 @@ def _with_ledger(
     config: "Path | None", connection: str, ask: "Callable[[SqlIntentLedger], Coroutine[object, object, T]]"
 ) -> T:
     """Ask the ledger of the settings once."""
-    from omnibase_runtime.app import compose
-    from omnibase_spi.db.adapter import DbAdapter
     from omnibase_spi.ledger_sql import SqlIntentLedger
 
     settings = _inputs.settings_of(config).settings
-
-    async def asked() -> T:
-        async with compose(settings) as container:
-            adapter = DbAdapter(settings)
-            container.register_service("DbAdapter", adapter)  # closed with the container
-            return await ask(SqlIntentLedger(adapter, connection))
-
-    return asyncio.run(asked())
+    return with_adapter(settings, lambda adapter: ask(SqlIntentLedger(adapter, connection)))
 
 
 def _document(entry: "LedgerEntry") -> "dict[str, JsonValue]":

@@ -1,12 +1,12 @@
 """`onex leases`: who may write, what was done under which lease, and freeing one by force."""
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from omnibase_runtime.commands import _console, _inputs
+from omnibase_runtime.commands._adapter import with_adapter
 from omnibase_runtime.commands._options import Config, Json, PlainUsage
 
 if TYPE_CHECKING:
@@ -177,20 +177,11 @@ def _with_store(
     config: "Path | None", connection: str | None, ask: "Callable[[SqlLeaseStore], Coroutine[object, object, T]]"
 ) -> T:
     """Ask the store of the settings once."""
-    from omnibase_runtime.app import compose
-    from omnibase_spi.db.adapter import DbAdapter
     from omnibase_spi.lease_sql import SqlLeaseStore
 
     settings = _inputs.settings_of(config).settings
     name = connection or settings.state_connection or "default"
-
-    async def asked() -> T:
-        async with compose(settings) as container:
-            adapter = DbAdapter(settings)
-            container.register_service("DbAdapter", adapter)  # closed with the container
-            return await ask(SqlLeaseStore(adapter, name))
-
-    return asyncio.run(asked())
+    return with_adapter(settings, lambda adapter: ask(SqlLeaseStore(adapter, name)))
 
 
 def _lease_document(record: "LeaseRecord") -> "dict[str, JsonValue]":

@@ -331,6 +331,89 @@ def test_a_cancellation_from_outside_passes_and_frees_the_lease() -> None:
     _virtually(test)
 
 
+def test_a_renewal_that_is_lost_is_asked_for_again() -> None:
+    """One request without an answer does not cost the lease."""
+
+    async def test(store: Away) -> None:
+        manager = LeaseManager(store, ttl_ms=TTL)
+        async with manager.hold("w") as held:
+            store.hangs = True
+            await asyncio.sleep(1.5)
+            store.hangs = False
+            await asyncio.sleep(10)
+            assert held.lease.token == 1
+
+    _virtually(test)
+
+
+def test_a_cancellation_while_the_block_is_left_waits_for_the_renewer_and_passes() -> None:
+    """No task outlives the block, and the lease is free."""
+
+    class SlowToStop(Away):
+        async def renew(self, resource: str, lease_id: str, token: int, ttl_ms: int) -> LeaseRecord:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.2)
+            raise AssertionError
+
+    async def test(_store: Away) -> None:
+        store = SlowToStop()
+        manager, began = LeaseManager(store, ttl_ms=TTL), _loop_ms()
+
+        async def work() -> None:
+            async with manager.hold("w"):
+                await asyncio.sleep(1.1)
+
+        task = asyncio.create_task(work())
+        await asyncio.sleep(1.2)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+        assert _loop_ms() - began == 1_300
+        record = await store.lease("w")
+        assert record is not None
+        assert record.remaining_ms == 0
+
+    _virtually(test)
+
+
+def test_a_store_that_is_away_for_long_ends_the_block_also_of_one_that_would_come_back() -> None:
+    """There is no new lease to be had; the error says why."""
+
+    class Gone(Away):
+        async def acquire(self, resource: str, lease_id: str, holder: str, ttl_ms: int) -> LeaseRecord:
+            if self.fails:
+                raise ModelOnexError("the database is away", EnumCoreErrorCode.RESOURCE_UNAVAILABLE)
+            return await super().acquire(resource, lease_id, holder, ttl_ms)
+
+    async def test(_store: Away) -> None:
+        store = Gone()
+        with pytest.raises(LeaseExpiredError, match="the database is away"):
+            async with LeaseManager(store, ttl_ms=TTL).hold("w", on_lapse="reacquire"):
+                store.fails = True
+                await asyncio.sleep(1e6)
+
+    _virtually(test)
+
+
+def test_a_holder_comes_back_when_the_store_is_there_again() -> None:
+    """A pause of the whole program, longer than the lease: it finds that its time is over, and takes a new one."""
+
+    async def test(store: Away) -> None:
+        seconds = [0.0]
+        manager = LeaseManager(store, ttl_ms=TTL, clock=lambda: asyncio.get_running_loop().time() + seconds[0])
+        async with manager.hold("w", on_lapse="reacquire") as held:
+            await store.force_release("w", "the store, whose clock went on")
+            seconds[0] = 60.0
+            await asyncio.sleep(1.1)
+            assert held.lease.token == 2
+            assert held.issue(Kind.DELEGATE_TASK, Target.EFFECT).token == 2
+
+    _virtually(test)
+
+
 def test_a_defect_of_a_store_is_heard_of() -> None:
     """It comes out at the end of the block, not as a warning about a lost task."""
 
