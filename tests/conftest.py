@@ -11,6 +11,7 @@ pytest_plugins = [
     "tests.support.kafka",
     "tests.support.databases",
     "tests.support.cli",
+    "tests.support.engines",
 ]
 
 _from_workers: dict[str, str] = {}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Protocol
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from pydantic import JsonValue
 
@@ -26,11 +26,13 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     event_types_of,
 )
 from omnibase_spi.engine_dbos_link import record_at
-from omnibase_spi.engine_dbos_tables import Loaded
+from omnibase_spi.engine_dbos_tables import NOTE, Loaded
+from omnibase_spi.engine_memory_store import ids_of
 from omnibase_spi.workflow_tx import TransactionalSteps
 
-_IDS: Final = UUID("6c0f1d0e-5f0e-5d5b-9a53-0f0f8e6d2b11")
 _LONGEST_SLEEP_S: Final = 3600.0
+_TIMER: Final = f"{NOTE}timer"
+_NOW: Final = f"{NOTE}now"
 _Done = Coroutine[object, object, dict[str, JsonValue]]
 
 BLOCKING = ("lease", "cancelled", "moved")
@@ -42,7 +44,10 @@ class RunHost(Protocol):
 
     async def take_signal(self, workflow_id: str, topic: str, position: int) -> Signal | None: ...
 
-    async def start(self, request: StartRequest) -> RunView: ...
+    @property
+    def publishes(self) -> bool: ...
+
+    async def start_child(self, request: StartRequest, *, wait: bool) -> RunView: ...
 
     async def wait_for(self, workflow_id: str, control: "RunControl") -> RunView: ...
 
@@ -153,6 +158,8 @@ class DbosContext:
         self._last = max(loaded.journal, default=-1)
         self._cuts = loaded.cuts
         self._transactions = transactions
+        self.new_id = ids_of(control.workflow_id, loaded.cuts.count(0)).of
+        self.tells = host.publishes
 
     @property
     def workflow_id(self) -> str:
@@ -191,8 +198,8 @@ class DbosContext:
             async with asyncio.timeout(timeout_s):
                 return await self._control.at_work(work, preemptible=preemptible)
         except TimeoutError:
-            error = StepError(EnumCoreErrorCode.TIMEOUT, "TimeoutError", f"not done within {timeout_s:g} s")
-            return StepOutcome(EnumStepStatus.FAILED, None, error, 1, started, time.time())
+            error = StepError(EnumCoreErrorCode.TIMEOUT, "TimeoutError", f"no end within {timeout_s:g} s")
+            return StepOutcome(EnumStepStatus.UNKNOWN, None, error, 1, started, time.time())
 
     async def tx_step(
         self, position: int, name: str, connection_name: str, work: Work, *, timeout_s: float | None = None
@@ -212,27 +219,25 @@ class DbosContext:
         )
 
     async def sleep_until(self, position: int, when: datetime) -> None:
-        if self._recorded(position, "timer") is not None:
+        if self._recorded(position, _TIMER) is not None:
             return
         with self._control.bell() as bell:
             while (left := (when - datetime.now(UTC)).total_seconds()) > 0:
                 await self._control.wait(bell, min(left, _LONGEST_SLEEP_S))
-        await self._note(position, "timer", when.isoformat())
+        await self._note(position, _TIMER, when.isoformat())
 
     async def now(self, position: int) -> datetime:
-        recorded = self._recorded(position, "now")
+        recorded = self._recorded(position, _NOW)
         value = (
             recorded.value
             if recorded is not None
-            else (await self._note(position, "now", datetime.now(UTC).isoformat())).value
+            else (await self._note(position, _NOW, datetime.now(UTC).isoformat())).value
         )
         return datetime.fromisoformat(str(value))
 
-    def new_id(self, name: str) -> UUID:
-        return uuid5(_IDS, f"{self.workflow_id}/{name}")
-
     async def receive(self, position: int, topic: str, deadline: datetime | None) -> Signal | None:
-        recorded = self._recorded(position, topic)
+        name = f"{NOTE}receive {topic}"
+        recorded = self._recorded(position, name)
         if recorded is not None:
             return _signal_of(recorded.value)
         control = self._control
@@ -252,7 +257,7 @@ class DbosContext:
             if signal is None
             else {"topic": signal.topic, "payload": signal.payload, "key": signal.key, "sender": signal.sender}
         )
-        return _signal_of((await self._note(position, topic, value)).value)
+        return _signal_of((await self._note(position, name, value)).value)
 
     async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
         self._control.check()
@@ -268,7 +273,7 @@ class DbosContext:
             return recorded
         self._control.check()
         started = time.time()
-        view = await self._host.start(request)
+        view = await self._host.start_child(request, wait=wait)
         if wait:
             view = await self._host.wait_for(request.workflow_id, self._control)
         outcome = _outcome_of(view, started, waited=wait)
@@ -279,6 +284,7 @@ class DbosContext:
         return await self._record(position, name, done)
 
     async def patch(self, position: int, name: str) -> bool:
+        name = f"{NOTE}patch {name}"
         recorded = self._recorded(position, name)
         if recorded is None:
             recorded = await self._note(position, name, self._last <= position)
@@ -359,8 +365,5 @@ def _outcome_of(view: RunView, started: float, *, waited: bool) -> StepOutcome:
     if view.status is EnumRunStatus.COMPLETED:
         return StepOutcome(EnumStepStatus.COMPLETED, view.output, started_at=started, ended_at=at)
     if view.status is EnumRunStatus.CANCELLED:
-        error = StepError(
-            EnumCoreErrorCode.CANCELLED, "WorkflowStoppedError", f"run {view.workflow_id!r} was cancelled"
-        )
-        return StepOutcome(EnumStepStatus.CANCELLED, None, error, started_at=started, ended_at=at)
+        return StepOutcome(EnumStepStatus.CANCELLED, view.output, view.error, started_at=started, ended_at=at)
     return StepOutcome(EnumStepStatus.FAILED, view.output, view.error, started_at=started, ended_at=at)

@@ -51,6 +51,7 @@ class ExecutorLease:
         self._tables = tables
         self._ttl_s = ttl_ms / 1000
         self._until = 0.0
+        self._abandoned = False
         self._on_lapse = on_lapse
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="onex-lease", daemon=True)
@@ -71,8 +72,15 @@ class ExecutorLease:
         if self._thread.is_alive():
             self._thread.join()
         self._until = 0.0
-        with self._tables.writing() as connection:
-            self._give_up(connection)
+        if not self._abandoned:
+            with self._tables.writing() as connection:
+                self._give_up(connection)
+
+    def abandon(self) -> None:
+        """Neither keep the lease nor give it back: from now on nothing is written under it."""
+        self._stop.set()
+        self._until = 0.0
+        self._abandoned = True
 
     def fence(self, engine: "sa.Engine") -> None:
         """Let this engine commit only what is written under the lease."""

@@ -6,12 +6,11 @@ pinned to), `onex_signals`, `onex_schedules`, `onex_executors` (leases of proces
 the clock of the database where they are compared, else of who wrote them.
 """
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
@@ -20,33 +19,25 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import (
+    BLOCK,
     RunFilter,
     RunView,
     Signal,
     StartRequest,
-    StepError,
     StepOutcome,
     StepRecord,
     WorkflowBundle,
 )
+from omnibase_spi.engine_dbos_views import Row, SqlValue, bundle_of, text_of, undone_in, view_of
+from omnibase_spi.engine_memory_store import hash_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-SqlValue = str | int | float | None
-Row = Mapping[str, SqlValue]
-
 PAUSED: Final = "paused"
+NOTE: Final = "~"
+"""How the name of a record begins that is no step: a moment, a timer, a signal, a patch."""
 _INTERNAL_QUEUE: Final = "_dbos_internal_queue"
-_STATUS: Final = {
-    "ENQUEUED": EnumRunStatus.QUEUED,
-    "DELAYED": EnumRunStatus.SCHEDULED,
-    "PENDING": EnumRunStatus.RUNNING,
-    "SUCCESS": EnumRunStatus.COMPLETED,
-    "ERROR": EnumRunStatus.FAILED,
-    "MAX_RECOVERY_ATTEMPTS_EXCEEDED": EnumRunStatus.FAILED,
-    "CANCELLED": EnumRunStatus.CANCELLED,
-}
 _ASKED: Final = {
     EnumRunStatus.QUEUED: "w.status = 'ENQUEUED'",
     EnumRunStatus.SCHEDULED: "w.status = 'DELAYED'",
@@ -100,7 +91,7 @@ _INDEXES: Final = {
     "onex_runs_parent": "onex_runs (parent_id)",
     "onex_executors_id": "onex_executors (executor_id)",
 }
-_MADE_AGAIN: Final = frozenset({EnumStepStatus.FAILED, EnumStepStatus.UNKNOWN, EnumStepStatus.CANCELLED})
+_ENDED_WELL: Final = frozenset({EnumStepStatus.COMPLETED, EnumStepStatus.SKIPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +172,13 @@ class WorkflowTables:
 
     def bundle(self, digest: str) -> WorkflowBundle:
         row = self.rows("SELECT * FROM {s}onex_bundles WHERE digest = :digest", digest=digest)[0]
-        return _bundle(row)
+        return bundle_of(row)
 
     def insert_run(
         self, connection: "sa.Connection", request: StartRequest, names: tuple[str, str], queue: str
     ) -> bool:
         """Write a run down; False when it is there already, with the same input. Raises CONFLICT for another one."""
-        hashed = input_hash(request.input_data)
+        hashed = hash_of(request).hex()
         new = self.change_in(
             connection,
             "INSERT INTO {s}onex_runs (workflow_id, name, version, digest, input_hash, input, queue, priority, "
@@ -211,8 +202,8 @@ class WorkflowTables:
         )
         if found[0]["input_hash"] != hashed:
             message = (
-                f"Start of workflow {request.workflow_id!r}: a run of this id was started with another input. "
-                "The same id is the same run; choose another id for this input."
+                f"Start of workflow {request.workflow_id!r}: a run of this id was started with another input or "
+                "contract. The same id is the same run; choose another id for this one."
             )
             raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT, {"workflow_id": request.workflow_id})
         return False
@@ -234,10 +225,10 @@ class WorkflowTables:
             )[0]
             journal = {record.position: record for record in self._journal(connection, workflow_id)}
         return Loaded(
-            _bundle(row),
-            json.loads(_text(row["input"])),
-            None if row["wanted"] is None else _text(row["wanted"]),
-            tuple(json.loads(_text(row["cuts"]))),
+            bundle_of(row),
+            json.loads(text_of(row["input"])),
+            None if row["wanted"] is None else text_of(row["wanted"]),
+            tuple(json.loads(text_of(row["cuts"]))),
             journal,
         )
 
@@ -254,16 +245,16 @@ class WorkflowTables:
         )
         return [
             StepRecord(
-                int(_text(row["function_id"])),
-                _text(row["function_name"]),
-                StepOutcome.from_json(json.loads(_text(row["output"]))),
+                int(text_of(row["function_id"])),
+                text_of(row["function_name"]),
+                StepOutcome.from_json(json.loads(text_of(row["output"]))),
             )
             for row in rows
         ]
 
     def run(self, workflow_id: str) -> RunView | None:
         rows = self.rows(_RUN + "WHERE r.workflow_id = :id", id=workflow_id)
-        return _view(rows[0]) if rows else None
+        return view_of(rows[0]) if rows else None
 
     def runs(self, which: RunFilter) -> list[RunView]:
         conditions, params = ["1 = 1"], dict[str, SqlValue]()
@@ -290,7 +281,7 @@ class WorkflowTables:
                 params[f"v{number}"] = json.dumps({name: value})
         params["limit"] = which.limit
         query = f"{_RUN} WHERE {' AND '.join(conditions)} ORDER BY r.created DESC, r.workflow_id DESC LIMIT :limit"
-        return [_view(row) for row in self.rows(query, **params)]
+        return [view_of(row) for row in self.rows(query, **params)]
 
     # moving a run
 
@@ -326,22 +317,25 @@ class WorkflowTables:
                 id=workflow_id,
             )
 
-    def go_on(self, workflow_id: str) -> None:
-        """Queue a run that was paused, cancelled or has failed; what failed is done again."""
+    def go_on(self, view: RunView) -> None:
+        """Queue a run that was paused, cancelled or has failed. Of the latter what did not end well is done again, and
+        what was undone too; the time of the run begins anew.
+        """
+        workflow_id = view.workflow_id
         with self.writing() as connection:
-            found = self.rows_in(
-                connection,
-                "SELECT w.status, r.wanted FROM {s}onex_runs r JOIN {s}workflow_status w "
-                "ON w.workflow_uuid = r.workflow_id WHERE r.workflow_id = :id",
-                id=workflow_id,
-            )[0]
             self.change_in(connection, "UPDATE {s}onex_runs SET wanted = NULL WHERE workflow_id = :id", id=workflow_id)
-            if found["status"] in {"ENQUEUED", "DELAYED", "PENDING"}:
-                return
-            if found["status"] != "CANCELLED" or found["wanted"] is None:
-                for record in self._journal(connection, workflow_id):
-                    if record.outcome.status in _MADE_AGAIN:
+            if view.status is not EnumRunStatus.PAUSED:
+                self._drop(connection, workflow_id, 0, 1)
+                undone = undone_in(view.output)
+                records = self._journal(connection, workflow_id)
+                for record in records:
+                    well = record.outcome.status in _ENDED_WELL and record.name.partition("[")[0] not in undone
+                    if not well:
                         self._drop(connection, workflow_id, record.position, record.position + 1)
+                        block = record.position // BLOCK
+                        for note in records:
+                            if note.position // BLOCK == block and note.name.startswith(NOTE):
+                                self._drop(connection, workflow_id, note.position, note.position + 1)
             self._queue_again(connection, workflow_id)
 
     def _queue_again(self, connection: "sa.Connection", workflow_id: str) -> None:
@@ -372,11 +366,12 @@ class WorkflowTables:
             found = self.rows_in(connection, _OWNER + lock, id=workflow_id)[0]
             if owner is not None and found["owner_xid"] != owner:
                 return False
+            self._drop(connection, workflow_id, 0, 1)
             self._drop(connection, workflow_id, cut, 1 << 31)
             self.change_in(
                 connection,
                 "UPDATE {s}onex_runs SET cuts = :cuts, wanted = NULL WHERE workflow_id = :id",
-                cuts=json.dumps([*json.loads(_text(found["cuts"])), cut]),
+                cuts=json.dumps([*json.loads(text_of(found["cuts"])), cut]),
                 id=workflow_id,
             )
             if input_data is not None:
@@ -396,7 +391,7 @@ class WorkflowTables:
             "child_workflow_id, started_at_epoch_ms, completed_at_epoch_ms, serialization, application_name, "
             "retention_timestamp) SELECT :target, function_id, function_name, output, error, child_workflow_id, "
             "started_at_epoch_ms, completed_at_epoch_ms, serialization, application_name, {now_ms} "
-            "FROM {s}operation_outputs WHERE workflow_uuid = :source AND function_id < :cut",
+            "FROM {s}operation_outputs WHERE workflow_uuid = :source AND function_id < :cut AND function_id <> 0",
             source=source,
             target=target,
             cut=cut,
@@ -414,9 +409,9 @@ class WorkflowTables:
             )
             for row in rows:
                 paused = row["status"] == "CANCELLED" and row["wanted"] is not None
-                found[_text(row["workflow_id"])] = row["status"] in {"ENQUEUED", "DELAYED", "PENDING"} or paused
+                found[text_of(row["workflow_id"])] = row["status"] in {"ENQUEUED", "DELAYED", "PENDING"} or paused
             children = self._in("SELECT workflow_id FROM {s}onex_runs WHERE parent_id IN :ids", level)
-            level = [child for row in children if (child := _text(row["workflow_id"])) not in found]
+            level = [child for row in children if (child := text_of(row["workflow_id"])) not in found]
         return [workflow_id for workflow_id, live in found.items() if live]
 
     def _in(self, query: str, ids: Sequence[str]) -> list[Row]:
@@ -474,10 +469,10 @@ class WorkflowTables:
             return None
         row = taken[0]
         return Signal(
-            _text(row["topic"]),
-            json.loads(_text(row["payload"])),
-            None if row["signal_key"] is None else _text(row["signal_key"]),
-            None if row["sender"] is None else _text(row["sender"]),
+            text_of(row["topic"]),
+            json.loads(text_of(row["payload"])),
+            None if row["signal_key"] is None else text_of(row["signal_key"]),
+            None if row["sender"] is None else text_of(row["sender"]),
         )
 
     # what happens to the runs of this process
@@ -489,13 +484,13 @@ class WorkflowTables:
             "ON r.workflow_id = w.workflow_uuid WHERE w.status = 'PENDING' AND w.executor_id = :me",
             me=executor_id,
         )
-        return {_text(row["workflow_id"]): None if row["wanted"] is None else _text(row["wanted"]) for row in rows}
+        return {text_of(row["workflow_id"]): None if row["wanted"] is None else text_of(row["wanted"]) for row in rows}
 
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, str]:
         rows = self._in(
             "SELECT workflow_uuid, status FROM {s}workflow_status WHERE workflow_uuid IN :ids", workflow_ids
         )
-        return {_text(row["workflow_uuid"]): _text(row["status"]) for row in rows}
+        return {text_of(row["workflow_uuid"]): text_of(row["status"]) for row in rows}
 
     def with_signals(self, executor_id: str) -> list[str]:
         rows = self.rows(
@@ -504,7 +499,7 @@ class WorkflowTables:
             "AND w.executor_id = :me",
             me=executor_id,
         )
-        return [_text(row["workflow_id"]) for row in rows]
+        return [text_of(row["workflow_id"]) for row in rows]
 
     def write_progress(self, progress: Mapping[str, JsonValue], token: int) -> None:
         with self.writing() as connection:
@@ -522,7 +517,7 @@ class WorkflowTables:
     def ended_before(self, when: datetime, limit: int) -> list[str]:
         """Runs that ended before, except children of a run that has not."""
         rows = self.rows(_ENDED_BEFORE, when=int(when.timestamp() * 1000), limit=limit)
-        return [_text(row["workflow_id"]) for row in rows]
+        return [text_of(row["workflow_id"]) for row in rows]
 
     def forget_runs(self, workflow_ids: Sequence[str]) -> None:
         """Delete what we keep of runs, and texts that nobody needs any more."""
@@ -535,58 +530,3 @@ class WorkflowTables:
                 "DELETE FROM {s}onex_bundles WHERE digest NOT IN (SELECT digest FROM {s}onex_runs) "
                 "AND digest NOT IN (SELECT digest FROM {s}onex_schedules)",
             )
-
-
-def input_hash(value: JsonValue) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _text(value: SqlValue) -> str:
-    return str(value)
-
-
-def _bundle(row: Row) -> WorkflowBundle:
-    return WorkflowBundle(_text(row["root"]), json.loads(_text(row["files"])), _text(row["digest"]))
-
-
-def _time(seconds: SqlValue) -> datetime:
-    return datetime.fromtimestamp(float(seconds or 0), UTC)
-
-
-def _view(row: Row) -> RunView:
-    status = _STATUS[_text(row["status"])]
-    if status is EnumRunStatus.CANCELLED and row["wanted"] is not None:
-        status = EnumRunStatus.PAUSED
-    error, output = failure_of(row)
-    created = float(row["created"] or 0)
-    return RunView(
-        workflow_id=_text(row["workflow_id"]),
-        name=_text(row["name"]),
-        version=_text(row["version"]),
-        status=status,
-        created_at=_time(created),
-        updated_at=_time(max(created, float(row["updated_at"] or 0) / 1000)),
-        input_data=json.loads(_text(row["input"])),
-        output=output,
-        error=error,
-        progress=None if row["progress"] is None else json.loads(_text(row["progress"])),
-        queue=_text(row["queue"]),
-        priority=int(_text(row["priority"])),
-        holder=_text(row["executor_id"]) if status is EnumRunStatus.RUNNING else None,
-        parent_id=None if row["parent_id"] is None else _text(row["parent_id"]),
-        contract_digest=_text(row["digest"]),
-        attributes=json.loads(_text(row["attributes"])),
-    )
-
-
-def failure_of(row: Row) -> tuple[StepError | None, JsonValue]:
-    """Error and final document of a run that ended, as `onex_run` left them."""
-    if row["status"] == "MAX_RECOVERY_ATTEMPTS_EXCEEDED":
-        message = "The processes that carried this run out died again and again; resume it once the reason is found."
-        return StepError(EnumCoreErrorCode.OPERATION_FAILED, "ModelOnexError", message), None
-    if row["error"] is not None:
-        found = json.loads(_text(row["error"]))
-        data = found.get("data") or {}
-        code = EnumCoreErrorCode(found["code"]) if found.get("code") else EnumCoreErrorCode.INTERNAL_ERROR
-        return StepError(code, str(data.get("kind", found["name"])), found["message"]), data.get("document")
-    return None, None if row["output"] is None else json.loads(_text(row["output"]))

@@ -40,7 +40,7 @@ SOON = timedelta(seconds=20)
 @pytest.fixture(params=sorted(ENGINES))
 async def source(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[EngineSource]:
     """A place for runs, of each engine."""
-    made = cast("AbstractAsyncContextManager[EngineSource]", ENGINES[str(request.param)](tmp_path))
+    made = cast("AbstractAsyncContextManager[EngineSource]", ENGINES[str(request.param)](tmp_path, request))
     async with made as opened:
         yield opened
 

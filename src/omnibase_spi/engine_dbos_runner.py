@@ -1,0 +1,273 @@
+"""The part of a driver that carries runs out: what dbos calls, and what a context asks of it (`RunHost`)."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Final, Protocol
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumRunStatus
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import redact
+from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
+from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
+from omnibase_core.protocols.protocol_workflow_engine import (
+    RunView,
+    RunWorkflow,
+    Signal,
+    StartRequest,
+    WorkflowStoppedError,
+    event_types_of,
+)
+from omnibase_spi.db.adapter import DbAdapter
+from omnibase_spi.engine_dbos_context import DbosContext, RunControl
+from omnibase_spi.engine_dbos_janitor import Janitor
+from omnibase_spi.engine_dbos_lease import ExecutorLease
+from omnibase_spi.engine_dbos_link import DbosWorker, current_owner, failure_of_run, make_engine
+from omnibase_spi.engine_dbos_store import DbosStore
+from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
+from omnibase_spi.engine_memory_events import as_signal
+from omnibase_spi.workflow_tx import TransactionalSteps
+
+_log: Final = logging.getLogger("onex.workflow")
+_HANDED_OVER: Final = {PAUSED: "CANCELLED", "drained": "ENQUEUED"}
+_TOLD_AFTER_S: Final = 0.03
+"""dbos writes the outcome after the run's function has returned: those who wait are told when it may be there."""
+
+
+class Engine(Protocol):
+    """What the runner asks of its driver."""
+
+    async def start(self, request: StartRequest) -> RunView: ...
+
+    async def wait(self, workflow_id: str, timeout: timedelta | None = None) -> RunView: ...  # noqa: ASYNC109  # the seam's
+
+    async def resume(self, workflow_id: str) -> None: ...
+
+    def run_ended(self) -> None: ...
+
+
+class DbosRunner:
+    """The part of a driver that carries runs out (`RunHost`)."""
+
+    def __init__(
+        self,
+        driver: Engine,
+        store: DbosStore,
+        run: RunWorkflow,
+        ttl_ms: int,
+        bus: ProtocolEventBus | None,
+        db: DbAdapter | None,
+    ) -> None:
+        self._driver = driver
+        self._store = store
+        self._run = run
+        self._bus = bus
+        self._loop = asyncio.get_running_loop()
+        self._active: dict[str, RunControl] = {}
+        self._at_home: set[asyncio.Task[object]] = set()
+        self._progress: dict[str, JsonValue] = {}
+        self.draining = False
+        self._transactions = None if db is None else TransactionalSteps(db)
+        self.lease = ExecutorLease(store.tables, ttl_ms, partial(self._from_thread, self._stop_all, "lease"))
+        self._engine = make_engine(store.url)
+        self.lease.fence(self._engine)
+        self._tables = WorkflowTables(self._engine, store.schema)
+        self._dbos = DbosWorker(self._carry_out, self._loop)
+        self._janitor = Janitor(self, store.tables, store.schedules, self.lease, ttl_ms)
+        self._launched = False
+
+    def launch(self) -> None:
+        self._dbos.launch(self._engine, self._store.schema, self.lease.executor_id)
+        self._launched = True
+        self._janitor.start()
+
+    @property
+    def publishes(self) -> bool:
+        """Whether anybody could hear of events."""
+        return self._bus is not None
+
+    # a run
+
+    async def _carry_out(self, workflow_id: str) -> JsonValue:
+        """An execution of a run, called by dbos. Raises what dbos records as the error of a run that failed."""
+        owner, task = current_owner(), asyncio.current_task()
+        control = RunControl(workflow_id, owner, self.lease.token)
+        if self.draining or not self.lease.held:
+            control.stop("drained" if self.draining else "lease")
+        if task is not None:
+            self._at_home.add(task)
+        self._active[workflow_id] = control
+        try:
+            loaded = await self._store.do(self._tables.load, workflow_id, control.token)
+            if loaded.wanted == PAUSED:
+                control.stop(PAUSED)
+            control.check()
+            context = DbosContext(self, control, self.lease.executor_id, loaded, self._transactions)
+            return await self._run(context, loaded.bundle, loaded.input_data)
+        except WorkflowStoppedError as stopped:
+            await self._let_go(control, stopped.reason)
+            raise
+        except Exception as error:
+            raise failure_of_run(error) from error
+        finally:
+            if self._active.get(workflow_id) is control:
+                del self._active[workflow_id]
+            for unsubscribe in control.subscriptions.values():
+                await unsubscribe()
+            if task is not None:
+                self._at_home.discard(task)
+            self._loop.call_later(_TOLD_AFTER_S, self._driver.run_ended)
+
+    async def _let_go(self, control: RunControl, reason: str) -> None:
+        status = _HANDED_OVER.get(reason)
+        if status is not None:
+            await self._store.do(self._tables.hand_over, control.workflow_id, control.owner, status)
+
+    async def take_signal(self, workflow_id: str, topic: str, position: int) -> Signal | None:
+        return await self._store.do(self._tables.take, workflow_id, topic, position)
+
+    async def start_child(self, request: StartRequest, *, wait: bool) -> RunView:
+        """A child's run; one that was paused or cancelled goes on, as its parent does."""
+        view = await self._driver.start(request)
+        if wait and view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
+            await self._driver.resume(request.workflow_id)
+        return view
+
+    async def wait_for(self, workflow_id: str, control: RunControl) -> RunView:
+        """The child once it has ended, unless its parent is to stop first."""
+        waiting = asyncio.ensure_future(self._driver.wait(workflow_id))
+        try:
+            with control.bell() as bell:
+                waiting.add_done_callback(lambda _: bell.set())
+                while not waiting.done():
+                    await control.wait(bell, None)
+            return waiting.result()
+        finally:
+            waiting.cancel()
+            with suppress(asyncio.CancelledError, ModelOnexError):
+                await waiting
+
+    async def publish(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
+        """Publish an event of a run. One that cannot be published is logged: what it tells has happened already."""
+        if self._bus is None:
+            return
+        event: ModelEventEnvelope[object] = ModelEventEnvelope(
+            event_type=event_type, payload=payload, envelope_id=event_id, source="/onex/workflow"
+        )
+        try:
+            await self._bus.publish(event)
+        except Exception as error:  # noqa: BLE001  # a run does not fail because nobody could be told
+            _log.warning("event %s of a workflow was not published: %s", event_type, redact(str(error)))
+
+    async def subscribe(self, control: RunControl, topic: str) -> None:
+        """Hand each event of these types to the run as a signal, as long as it is carried out here."""
+        if topic in control.subscriptions:
+            return
+        bus, workflow_id = self._bus, control.workflow_id
+        if bus is None:
+            message = f"Workflow {workflow_id!r} waits for events, and its engine has no event bus."
+            raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
+
+        async def keep(event: ModelEventEnvelope[object]) -> None:
+            signal = Signal(topic, as_signal(event), str(event.envelope_id), event.source)
+            await self._store.do(self._store.tables.send, workflow_id, signal)
+            control.ring()
+
+        made = [bus.subscribe(name, keep, f"{workflow_id}/{topic}/{name}") for name in event_types_of(topic)]
+
+        async def unsubscribe() -> None:
+            for subscription in made:
+                await subscription.unsubscribe()
+
+        control.subscriptions[topic] = unsubscribe
+        for subscription in made:
+            await subscription.ready()
+
+    def note_progress(self, workflow_id: str, progress: JsonValue) -> None:
+        self._progress[workflow_id] = progress
+
+    async def begin_anew(self, workflow_id: str, input_data: JsonValue) -> bool:
+        return await self._store.do(self._tables.begin_again, workflow_id, 0, current_owner(), (input_data,))
+
+    # what the janitor sees and says, from its thread
+
+    @property
+    def active(self) -> frozenset[str]:
+        return frozenset(self._active.copy())
+
+    def take_progress(self) -> dict[str, JsonValue]:
+        taken, self._progress = self._progress, {}
+        return taken
+
+    def write_progress(self, progress: dict[str, JsonValue]) -> None:
+        self._tables.write_progress(progress, self.lease.token)
+
+    def tell(self, workflow_id: str, reason: str | None) -> None:
+        """Ring a run's bell, or stop it."""
+        self._from_thread(*((self.ring, workflow_id) if reason is None else (self.stop_run, workflow_id, reason)))
+
+    def start_now(self, request: StartRequest) -> None:
+        self._store.begin(request)
+
+    def _from_thread(self, call: Callable[..., None], *args: str) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(call, *args)
+
+    def ring(self, workflow_id: str) -> None:
+        control = self._active.get(workflow_id)
+        if control is not None:
+            control.ring()
+
+    def stop_run(self, workflow_id: str, reason: str) -> None:
+        control = self._active.get(workflow_id)
+        if control is not None:
+            control.stop(reason)
+
+    def _stop_all(self, reason: str) -> None:
+        for control in list(self._active.values()):
+            control.stop(reason)
+
+    # the end
+
+    async def drain(self, limit: timedelta) -> int:
+        self.draining = True
+        if self._launched:
+            self._dbos.stop_dequeuing()
+        before = len(self._active)
+        self._stop_all("drained")
+        await self._until_idle(limit.total_seconds())
+        left = len(self._active)
+        self._stop_all("moved")
+        return max(before, left)
+
+    async def _until_idle(self, seconds: float) -> None:
+        if self._at_home:
+            await asyncio.wait(self._at_home, timeout=seconds)
+
+    async def close(self) -> None:
+        """Stop all runs, hand them back, end dbos. What a step does at this moment is interrupted and done again."""
+        self.draining = True
+        self._stop_all("moved")
+        await self._until_idle(1.0)
+        for task in list(self._at_home):
+            task.cancel()
+        loop = asyncio.get_running_loop()
+        own = ThreadPoolExecutor(1, thread_name_prefix="onex-close")
+        try:
+            await loop.run_in_executor(own, self._janitor.stop)
+            with suppress(Exception):
+                await loop.run_in_executor(own, self.lease.stop)
+            if self._launched:
+                await loop.run_in_executor(own, self._dbos.destroy)
+                self._dbos.restore_threads()
+        finally:
+            own.shutdown(wait=False)
+            self._engine.dispose()
