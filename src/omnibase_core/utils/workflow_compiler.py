@@ -561,7 +561,7 @@ def _delays(policy: ModelEffectRetryPolicy) -> Callable[[int, float], float]:
     base, cap = policy.base_delay_ms, max(policy.max_delay_ms, policy.base_delay_ms)
 
     def delay_s(attempt: int, random: float) -> float:
-        before = min(cap, base * 3 ** min(attempt - 2, 20)) if attempt > 2 else 0  # what decorrelated jitter grows from
+        before = min(cap, base * 3 ** min(attempt - 3, 20)) if attempt > 2 else 0  # what decorrelated jitter grows from
         return calculate_backoff(attempt - 1, policy, previous_ms=before, rng=lambda: random) / 1_000
 
     return delay_s

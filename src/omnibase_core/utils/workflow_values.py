@@ -179,7 +179,7 @@ class ValueCompiler:
             return _always if program.holds({}) else never
         except ModelOnexError as error:
             self._report(Breach("E-CEL", error.message, path, repr(program.text), fix="mend the expression"))
-            return never
+            return _always
 
     # --- templates
 

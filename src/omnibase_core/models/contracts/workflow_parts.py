@@ -1,13 +1,13 @@
 """Parts of workflows that contracts and programs share: services they need, and what follows when a step fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar, Final
 
 from pydantic import Field
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumDependencyType
-from omnibase_core.models.contracts.contract_model import Breach, ContractModel, Rule
+from omnibase_core.models.contracts.contract_model import Breach, ContractModel, KeyPath, Rule
 from omnibase_core.models.contracts.subcontracts.effect_retry_config import ModelEffectRetryPolicy
 from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
 
@@ -40,17 +40,23 @@ def retry_fits(policy: ModelEffectRetryPolicy, path: str) -> Iterator[Breach]:
                 fix="remove it, or set it in the contract of the effect",
                 severity="warning",
             )
+    if "retryable_errors" in policy.model_fields_set:
+        yield from _conditions_are_met(policy.retryable_errors, (path, "retryable_errors"))
 
 
 def _conditions_exist(config: "ModelConflictResolutionConfig") -> Iterator[Breach]:
+    yield from _conditions_are_met(config.retry_conditions or (), ("retry_conditions",))
+
+
+def _conditions_are_met(names: Sequence[str], path: KeyPath) -> Iterator[Breach]:
     """A condition in capitals is an error code; a wrong one would never be met, in silence."""
     codes = [code.value for code in EnumCoreErrorCode]
-    for index, name in enumerate(config.retry_conditions or ()):
+    for index, name in enumerate(names):
         if name.isupper() and name not in codes:
             yield Breach(
                 "E-RETRY-CONDITION",
                 f"{name!r} is no error code",
-                ("retry_conditions", index),
+                (*path, index),
                 repr(name),
                 ", ".join(codes),
                 "write an error code, or the class name of an exception such as TimeoutError",
