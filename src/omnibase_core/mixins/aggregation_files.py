@@ -23,7 +23,8 @@ from omnibase_core.errors.onex_error import ModelOnexError
 
 PREFIX: Final = "onex-aggregation-"
 _BUFFER_BYTES: Final = 32 * 1024
-_ROWS_AT_ONCE: Final = 256
+_ROWS_AT_ONCE: Final = 200
+"""Rows of a result in a line."""
 
 
 class Stopped(Exception):
@@ -39,9 +40,11 @@ class SpilledRows:
     def __init__(self, file: IO[str], rows: Iterable[Mapping[str, object]]) -> None:
         self._file = file
         self._length = 0
-        for row in rows:
-            file.write(json.dumps(row, separators=(",", ":")) + "\n")
-            self._length += 1
+        encode = json.JSONEncoder(separators=(",", ":")).encode
+        waiting = iter(rows)
+        while batch := list(itertools.islice(waiting, _ROWS_AT_ONCE)):
+            file.write(encode(batch) + "\n")
+            self._length += len(batch)
         file.flush()
         weakref.finalize(self, file.close)
 
@@ -50,13 +53,13 @@ class SpilledRows:
 
     def __iter__(self) -> Iterator[dict[str, JsonValue]]:
         place = 0
-        for _ in range(self._length):
+        while True:
             self._file.seek(place)
-            lines = list(itertools.islice(iter(self._file.readline, ""), _ROWS_AT_ONCE))
-            place = self._file.tell()
-            yield from map(json.loads, lines)
-            if len(lines) < _ROWS_AT_ONCE:
+            line = self._file.readline()
+            if not line:
                 return
+            place = self._file.tell()
+            yield from json.loads(line)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, list | tuple | SpilledRows):
@@ -110,7 +113,9 @@ class SpillDirectory:
             path = self._made() / f"run-{self._runs:06d}"
             self._runs += 1
             with path.open("w", encoding="utf-8", newline="\n", buffering=_BUFFER_BYTES) as file:
-                file.writelines(f"{line}\n" for line in self._while_wanted(lines))
+                for line in lines:
+                    self._require_wanted()
+                    file.write(f"{line}\n")
             self.written_bytes += path.stat().st_size
         except OSError as error:
             raise self._no_room(error) from error
@@ -119,13 +124,13 @@ class SpillDirectory:
     def read(self, run: object) -> Iterator[str]:
         """The lines of a run, one after the other."""
         with Path(str(run)).open(encoding="utf-8", newline="\n", buffering=_BUFFER_BYTES) as file:
-            yield from self._while_wanted(file)
+            for line in file:
+                self._require_wanted()
+                yield line
 
-    def _while_wanted(self, lines: Iterable[str]) -> Iterator[str]:
-        for line in lines:
-            if self.stopped:
-                raise Stopped
-            yield line
+    def _require_wanted(self) -> None:
+        if self.stopped:
+            raise Stopped
 
     def drop(self, run: object) -> None:
         Path(str(run)).unlink(missing_ok=True)

@@ -57,7 +57,7 @@ class AggregationStore:
         if self._contract.streaming_config.checkpoint_items:
             progress = (await self._states.get_state(PROGRESS, self._key)).state
             if isinstance(progress, dict) and progress.get("run"):
-                if _part(self._before, "run") == progress["run"]:
+                if self._before is not None and _part(self._before, "run") == progress["run"]:
                     aggregation.absorb(_part(self._before, "state"))
                     await self._states.update_state(PROGRESS, self._key, None)
                     return Begun(aggregation, None)

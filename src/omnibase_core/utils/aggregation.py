@@ -107,7 +107,7 @@ class Aggregation:
         self._states: dict[object, object] = {}  # by key, or by place where there are windows
         self._waiting: defaultdict[object, list[object]] = defaultdict(list)
         self._waiting_items = self._waiting_bytes = self._bytes = self._late_bytes = 0
-        self._runs = None if files is None else SpilledRuns(files, self._method)
+        self._runs = None if files is None else SpilledRuns(files, self._method, self._limit)
 
     # --- items in --------------------------------------------------------------------------------------------------
 
@@ -292,7 +292,7 @@ class Aggregation:
 
     def _order(self, place: object) -> tuple[object, ...]:
         key, start, end = self._place(place)
-        return order_of(parts_of(key)), start, end
+        return *order_of(parts_of(key)), start, end
 
     def _place(self, place: object) -> Place:
         return (place, 0, 0) if self._window is None else cast("Place", place)  # as they are put there

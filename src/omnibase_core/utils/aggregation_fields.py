@@ -14,7 +14,7 @@ from omnibase_core.utils.algorithms import ItemFault, Items, rank
 
 Key = object
 """A group: the value itself where it is the only one and a text or an int, a tuple of such values, else bytes."""
-Order = tuple[tuple[object, ...], ...]
+Order = tuple[object, ...]
 _RAW: Final = frozenset({str, int})
 _SCALARS: Final = (str, int, float, bool, type(None))
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -85,12 +85,18 @@ def parts_of(key: Key) -> list[JsonValue]:
     return list(key) if isinstance(key, tuple) else [cast("JsonValue", key)]  # a text or an int
 
 
-def order_of(parts: Iterable[object]) -> Order:
+def order_of(parts: Sequence[object]) -> Order:
     """For sorting groups: null, false, true, numbers, text."""
-    return tuple(map(_order, parts))
+    if len(parts) == 1 and isinstance(parts[0], str):
+        return 3, parts[0]
+    flat: list[object] = []
+    for part in parts:
+        flat += _order(part)
+    return tuple(flat)
 
 
 def _order(part: object) -> tuple[object, ...]:
+    """The first number tells the kind, and with it how many there are."""
     if isinstance(part, str):
         return 3, part
     if part is None or isinstance(part, bool):

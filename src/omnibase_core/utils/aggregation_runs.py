@@ -1,28 +1,34 @@
 """Groups that memory cannot hold: sorted runs of lines, and the merge of several runs.
 
-A line is the JSON array `[parts of the group, window start, window end, row of the state]`; the lines of a group stand
-together. Where the lines are kept is the business of `SpillFiles`.
+A line is a JSON array of some rows, each `[parts of the group, window start, window end, row of the state]`; the rows
+of a group stand together. Where the lines are kept is the business of `SpillFiles`.
 """
 
 import heapq
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from itertools import chain
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.utils.aggregation_fields import Order, order_of
+from omnibase_core.utils.aggregation_fields import order_of
 from omnibase_core.utils.aggregation_methods import Method
 
 S = TypeVar("S")
 Run = TypeVar("Run")
-Place = tuple[Order, int, int]
+Place = tuple[object, ...]
+"""What groups are sorted by: their order, then their window."""
 Parts = list[JsonValue]
-_MOST_RUNS: Final = 12
-"""Runs of a level before they are merged into one of the next: bounds the open files and their buffers."""
+_FEWEST_RUNS: Final = 12
+_MOST_RUNS: Final = 64
+_BYTES_PER_RUN: Final = 256 * 1024
+"""So much of the limit stands for a run that is being read: its buffer, and the lines that were read at once."""
+_LINE_ROWS: Final = 100
+_LINE_VALUES: Final = 1_000
+"""A line ends when it has so many rows, or so many values in rows that are lists."""
 _encode: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -42,8 +48,7 @@ class SpillFiles(Protocol[Run]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """A group, its window (0, 0 where there is none), and the rows of its states, earlier items first. The rows must
     be read before the next group is asked for.
     """
@@ -55,10 +60,13 @@ class Group:
 
 
 class SpilledRuns:
-    """The runs of one aggregation."""
+    """The runs of one aggregation. Those of a level are merged into one of the next when there are too many to read
+    them at once within `limit` bytes.
+    """
 
-    def __init__(self, files: SpillFiles[object], method: Method[S]) -> None:
+    def __init__(self, files: SpillFiles[object], method: Method[S], limit: int) -> None:
         self._files = files
+        self._most = max(_FEWEST_RUNS, min(_MOST_RUNS, limit // _BYTES_PER_RUN))
         self._joined: Callable[[Sequence[Iterator[JsonValue]]], Iterator[JsonValue]] = method.joined
         self._levels: list[list[object]] = []
 
@@ -74,7 +82,7 @@ class SpilledRuns:
             self._levels.append([])
         runs = self._levels[level]
         runs.append(run)
-        if len(runs) == _MOST_RUNS:
+        if len(runs) == self._most:
             made = self._files.write(_lines(self._shrunk(self._merged(runs))))
             for each in runs:
                 self._files.drop(each)
@@ -99,9 +107,8 @@ class SpilledRuns:
             at_place: list[int] = []
             while heap and heap[0][0] == place:
                 at_place.append(heapq.heappop(heap)[1])
-            parts = readers[at_place[0]].parts
             sources = [readers[at].rows_here() for at in at_place]
-            yield Group(parts, place[1], place[2], sources)
+            yield Group(readers[at_place[0]].parts, *readers[at_place[0]].window, sources)
             for at, source in zip(at_place, sources, strict=True):
                 for _ in source:
                     pass
@@ -114,16 +121,19 @@ class _Reader:
 
     def __init__(self, lines: Iterator[str]) -> None:
         self._lines = lines
+        self._ahead: Iterator[tuple[Parts, int, int, JsonValue]] = iter(())
         self._advance()
 
     def _advance(self) -> None:
-        line = next(self._lines, None)
+        row = next(self._ahead, None)
+        if row is None:
+            self._ahead = iter(json.loads(next(self._lines, "[]")))
+            row = next(self._ahead, None)
         self.place: Place | None = None
-        if line is not None:
-            parts, start, end, row = json.loads(line)
-            self.place = (order_of(parts), start, end)
-            self.parts: Parts = parts
-            self._row: JsonValue = row
+        if row is not None:
+            self.parts, start, end, self._row = row
+            self.window = (start, end)
+            self.place = (*order_of(self.parts), start, end)
 
     def rows_here(self) -> Iterator[JsonValue]:
         """The rows of the group at which the run stands."""
@@ -135,13 +145,24 @@ class _Reader:
 
 
 def _lines(groups: Iterable[Group]) -> Iterator[str]:
-    for group in groups:
-        for source in group.sources:
-            for row in source:
-                try:
-                    yield _encode([group.parts, group.start, group.end, row])
-                except (TypeError, ValueError, RecursionError) as error:
-                    raise no_json(error) from None
+    line: list[tuple[Parts, int, int, JsonValue]] = []
+    values = 0
+    for parts, start, end, sources in groups:
+        for row in chain.from_iterable(sources):
+            line.append((parts, start, end, row))
+            values += len(row) if isinstance(row, list) else 1
+            if len(line) == _LINE_ROWS or values >= _LINE_VALUES:
+                yield _encoded(line)
+                line, values = [], 0
+    if line:
+        yield _encoded(line)
+
+
+def _encoded(line: object) -> str:
+    try:
+        return _encode(line)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise no_json(error) from None
 
 
 def no_json(error: Exception) -> ModelOnexError:

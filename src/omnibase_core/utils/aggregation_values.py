@@ -4,7 +4,7 @@ import heapq
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, Protocol, TypeVar, cast
 
 from pydantic import JsonValue
@@ -87,7 +87,7 @@ class PercentileMethod(Method[list[Number]]):
         """How many there are, then the numbers, in order."""
         yield count
         for _ in range(0, count, _BLOCK):
-            yield [number for number, _ in zip(numbers, range(_BLOCK), strict=False)]
+            yield list(islice(numbers, _BLOCK))
 
     @staticmethod
     def _in_order(sources: Sequence[Iterator[JsonValue]]) -> tuple[int, Iterator[Number]]:
