@@ -24,7 +24,7 @@ from tests.support.intents import container_in
 from tests.support.postgres import PostgresBackend
 
 ORDERS = 40
-KILLS = 8
+KILLS = 5
 
 
 @dataclass(frozen=True)
