@@ -27,6 +27,7 @@ effect_subcontract:
   operations:
     - operation_name: read
       io_config: {handler_type: filesystem, operation: read, file_path_template: a.txt}
+      response_handling: {extract_fields: {size: $.size_bytes}}
 """,
     "store.yaml": """\
 effect_subcontract:

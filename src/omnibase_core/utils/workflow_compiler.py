@@ -4,7 +4,7 @@ Problems are reported as `Breach`es with their key path; a plan with problems is
 only what is there is judged (`judge_workflow`), by the same functions.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -118,7 +118,7 @@ class _Compiler:
         self.ancestors = ancestors_of(self.needed, self.order)
         self.visible = self._visible()
         disabled = frozenset(i for i, step in enumerate(self.steps) if not step.__dict__.get("enabled", True))
-        self.values = ValueCompiler(self.indexes, disabled, self._not_before, report)
+        self.values = ValueCompiler(self.indexes, disabled, self._not_before, self._gives, report)
         self.asides = 0
 
     # --- order
@@ -143,6 +143,14 @@ class _Compiler:
             f"step {here!r} does not wait for {there!r}, so it may come first",
             f"add {there} to depends_on of {here!r}",
         )
+
+    def _gives(self, index: int) -> Mapping[str, Collection[str] | None] | None:
+        step = self.steps[index].__dict__
+        node = step.get("node")
+        if node is None or not is_file(node) or step.get("for_each") is not None:
+            return None
+        facts = self.nodes.get(node_path(node))
+        return None if facts is None or facts.kind != step.get("step_type") else facts.gives
 
     def _refuse_cycles(self) -> None:
         for circle in cycles_of(self.needed):
@@ -493,12 +501,7 @@ class _Compiler:
         if step.compensate is None:
             return None
         place = self._place(index)
-        behind = Place(
-            f"compensation of step {self.ids[index]!r}",
-            tuple(source for source in place.sources if source not in {"item", "index"}),
-            place.visible | 1 << index,
-            index,
-        )
+        behind = Place(f"compensation of step {self.ids[index]!r}", place.sources, place.visible | 1 << index, index)
         return self._aside(index, step.compensate, "compensate", ("steps", index, "compensate"), behind)
 
     def _aside(self, index: int, step: ModelWorkflowAside, what: str, path: KeyPath, place: Place) -> PlannedStep:

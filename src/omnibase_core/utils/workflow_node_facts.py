@@ -1,7 +1,7 @@
 """What a workflow must know of the contracts that its steps name: their kind, and which input they take."""
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -23,6 +23,7 @@ Unknown = Mapping[KeyPath, bool]
 Misfit = tuple[KeyPath, str, str]
 """Place in the input, what is wrong there, what helps."""
 _ACTION: Final = ("action", "payload", "state")
+_REDUCED: Final = ("state", "intents", "transition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,14 @@ class NodeFacts:
 
     repeatable: doing it twice is as good as once. connection: of an effect whose operations can all run in one
     transaction of this database connection. misfits: what is wrong with an input whatever its unknown places hold.
+    gives: the keys of the output, and those below each, as far as they are known; None is anything.
     """
 
     kind: str
     repeatable: bool = True
     connection: str | None = None
     misfits: Callable[[JsonValue, Unknown], Iterator[Misfit]] = lambda _sample, _unknown: iter(())
+    gives: "Mapping[str, Collection[str] | None] | None" = None
 
 
 def is_file(node: str) -> bool:
@@ -108,6 +111,7 @@ def _of_effect(plan: "EffectPlan") -> NodeFacts:
         all(operation.idempotent for operation in plan.operations),
         next(iter(connections)) if together and len(connections) == 1 else None,
         misfits,
+        {operation.name: tuple(operation.finders) for operation in plan.operations},
     )
 
 
@@ -143,7 +147,12 @@ def _of_reducer(plan: "FsmPlan") -> NodeFacts:
                 yield ("action",), f"the machine has no trigger {action!r}; it knows {known}", "write one of these"
         if ("payload",) not in unknown and payload is not None and not isinstance(payload, dict):
             yield ("payload",), "payload is a map", "write a map"
-        if isinstance(state, str) and ("state",) not in unknown and state not in plan.states:
-            yield ("state",), f"the machine has no state {state!r}", f"write one of {', '.join(sorted(plan.states))}"
+        if state is None or ("state",) in unknown:
+            return
+        if not isinstance(state, dict):
+            yield ("state",), "state is a snapshot of the machine, as an earlier step gave it", "write a map"
+        elif ("state", "state") not in unknown and state.get("state") not in plan.states:
+            known = ", ".join(sorted(plan.states))
+            yield ("state",), f"the machine has no state {state.get('state')!r}; it knows {known}", "write one of these"
 
-    return NodeFacts("reducer", misfits=misfits)
+    return NodeFacts("reducer", misfits=misfits, gives=dict.fromkeys(_REDUCED))

@@ -4,7 +4,7 @@ What stands in a step reads the run's input, the step at hand, and the outputs o
 it gives the same when a run is taken up again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.grammar.template_text import Hole, Template, TemplateError, parse_template
+from omnibase_core.grammar.template_text import NO_DEFAULT, Hole, Template, TemplateError, parse_template
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
 from omnibase_core.protocols.protocol_workflow_engine import BLOCK
 from omnibase_core.utils.cel_expressions import CelError, CelProgram, compile_cel, keys_read
@@ -64,14 +64,16 @@ class ValueCompiler:
         indexes: Mapping[str, int],
         disabled: frozenset[int],
         not_before: Callable[[int, int], tuple[str, str]],
+        gives: Callable[[int], Mapping[str, Collection[str] | None] | None],
         report: Report,
     ) -> None:
         """not_before: of a step that is read and the reading step, why the first does not surely come before, and what
-        to do about it.
+        to do about it. gives: the known keys of a step's output.
         """
         self._indexes = indexes
         self._disabled = disabled
         self._not_before = not_before
+        self._gives = gives
         self._report = report
 
     def value(self, tree: JsonValue, path: KeyPath, place: Place) -> MakeValue:
@@ -248,6 +250,8 @@ class ValueCompiler:
             )
         elif hole.source == "steps":
             self._judge_step(hole.path[0], hole.text, path, place)
+            if hole.default is NO_DEFAULT:
+                self._judge_output(hole, path)
         elif hole.source == "index" and hole.path:
             self._report(Breach("E-TEMPLATE", f"{hole.text}: index is a number", path, repr(hole.text), "${index}"))
         elif hole.source == "workflow" and (len(hole.path) != 1 or hole.path[0] not in place.keys):
@@ -261,6 +265,30 @@ class ValueCompiler:
                     "use one of these",
                 )
             )
+
+    def _judge_output(self, hole: Hole, path: KeyPath) -> None:
+        """Whether a step gives what is read of it, as far as its contract tells."""
+        name, *below = hole.path
+        gives = self._gives(self._indexes[name]) if name in self._indexes else None
+        if gives is None or not below:
+            return
+        inner = gives.get(below[0])
+        if below[0] not in gives:
+            what, wrong, allowed = f"step {name!r}", below[0], gives
+        elif inner is not None and len(below) > 1 and below[1] not in inner:
+            what, wrong, allowed = f"operation {below[0]!r} of step {name!r}", below[1], dict.fromkeys(inner)
+        else:
+            return
+        self._report(
+            Breach(
+                "E-UNKNOWN-FIELD-REFERENCE",
+                f"{hole.text}: {what} gives no {wrong!r}",
+                path,
+                repr(wrong),
+                ", ".join(allowed) or "nothing: it extracts no fields",
+                "" if allowed else "add extract_fields to the operation's response_handling",
+            )
+        )
 
     def _judge_step(self, name: str, written: str, path: KeyPath, place: Place) -> None:
         other = self._indexes.get(name)

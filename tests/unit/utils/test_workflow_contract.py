@@ -13,6 +13,7 @@ from tests.support.workflow_contracts import NODES, codes, findings, loaded, onl
 ASK = "step_id: ask, step_type: wait, wait: {signal: go}"
 CALL = "step_id: call, step_type: effect, node: service"
 ASK_SOMEBODY = "step_id: a, step_type: approval, approval: {prompt: x}"
+TYPED = "step_id: t, step_type: effect, node: typed.yaml, input: {n: 1}"
 READ = "step_id: read, step_type: effect, node: service, input: {a: '${steps.call.id}'}"
 
 
@@ -191,9 +192,26 @@ def test_a_mistake_is_found_once_with_its_reason(text: str, code: str, words: st
             "payload is a map",
         ),
         (
-            workflow("step_id: a, step_type: reducer, node: machine.yaml, input: {action: CLOSE, state: ajar}"),
+            workflow(
+                "step_id: a, step_type: reducer, node: machine.yaml, input: {action: CLOSE, state: {state: ajar}}"
+            ),
             "E-STEP-INPUT",
-            "no state 'ajar'",
+            "no state 'ajar'; it knows closed, open",
+        ),
+        (
+            workflow("step_id: a, step_type: reducer, node: machine.yaml, input: {action: CLOSE, state: open}"),
+            "E-STEP-INPUT",
+            "state is a snapshot",
+        ),
+        (
+            workflow(f"{TYPED}\nstep_id: b, step_type: effect, node: x, input: {{a: '${{steps.t.raed}}'}}"),
+            "E-UNKNOWN-FIELD-REFERENCE",
+            "step 't' gives no 'raed'",
+        ),
+        (
+            workflow(f"{TYPED}\nstep_id: b, step_type: effect, node: x, input: {{a: '${{steps.t.read.path}}'}}"),
+            "E-UNKNOWN-FIELD-REFERENCE",
+            "operation 'read' of step 't' gives no 'path'",
         ),
         (workflow("step_id: a, step_type: orchestrator, node: deep/child.yaml"), "E-STEP-INPUT", "'required' 'n'"),
         (
@@ -231,9 +249,17 @@ def test_what_does_not_fit_the_contract_of_a_step_is_found(text: str, code: str,
         "step_type: compute, node: total.yaml, input: {lines: '${input.lines}', mode: '${input.mode}'}",
         "step_type: compute, node: total.yaml, input: {lines: [1], title: 'a${input.x}'}",
         "step_type: compute, node: total.yaml, input: {lines: [1], title: 'a$${input.x}'}",
-        "step_type: reducer, node: machine.yaml, input: {action: CLOSE, payload: {a: 1}, state: open}",
-        "step_type: reducer, node: machine.yaml, input: {action: '${input.a}', payload: '${input.b}', state: {}}",
+        "step_type: reducer, node: machine.yaml, input: {action: CLOSE, payload: {a: 1}, state: {state: open}}",
+        "step_type: reducer, node: machine.yaml, input: {action: '${input.a}', state: '${input.b}'}",
         "step_type: orchestrator, node: deep/child.yaml, input: {n: '${input.n}'}",
+        (
+            f"step_type: effect, node: x\n{TYPED}\n"
+            "step_id: b, step_type: effect, node: x, input: ['${steps.t.read.size}', '${steps.t}', '${steps.t.x:-1}']"
+        ),
+        (
+            f"step_type: effect, node: x\n{TYPED}, for_each: [1]\n"
+            "step_id: b, step_type: effect, node: x, input: '${steps.t.0.read}'"
+        ),
     ],
 )
 def test_what_may_fit_is_left_to_the_run(step: str) -> None:
