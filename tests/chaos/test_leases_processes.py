@@ -130,7 +130,7 @@ async def test_a_process_stopped_at_any_moment_holds_nothing_in_postgresql(share
     ttl_ms = 200
     manager = LeaseManager(shared.store, ttl_ms=200)
     states = WorkflowStateManager(manager)
-    for _ in range(5):
+    for _ in range(3):
         with _running("loop", shared, ttl_ms) as worker:
             await asyncio.sleep(random.uniform(0.02, 0.2))  # a random moment
             worker.send_signal(signal.SIGSTOP)

@@ -26,6 +26,7 @@ from omnibase_core.protocols.protocol_lease import LeaseRecord, ProtocolLeaseSto
 from omnibase_core.utils.lease_rules import as_ms, lease_of
 
 DEFAULT_TTL_MS: Final = 15_000
+_LONGEST_HOLDER: Final = 300
 _REMEMBERED: Final = 1024
 """So many leases are remembered before those that have run out are dropped."""
 
@@ -57,6 +58,11 @@ class LeaseManager:
         ttl_ms: int = DEFAULT_TTL_MS,
         clock: Callable[[], float] | None = None,
     ) -> None:
+        if holder is not None and not 1 <= len(holder) <= _LONGEST_HOLDER:
+            raise ModelOnexError(
+                f"lease manager: the holder is {holder[:310]!r}; 1..{_LONGEST_HOLDER} characters, please",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+            )
         self.store = store
         self.ttl_ms = ttl_ms
         self._given_holder = holder

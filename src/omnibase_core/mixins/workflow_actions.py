@@ -164,7 +164,12 @@ class ActionValidator:
             document: JsonValue = {"error": type(error).__name__}  # its text may hold anything
             await store.finish(action, EnumLeaseEvent.FAILED, document)
             raise
-        await store.finish(action, EnumLeaseEvent.COMPLETED, result)
+        try:
+            await store.finish(action, EnumLeaseEvent.COMPLETED, result)
+        except ModelOnexError as error:
+            if error.error_code is EnumCoreErrorCode.VALIDATION_ERROR:  # it happened, but what came back is no JSON
+                await store.finish(action, EnumLeaseEvent.COMPLETED, refusal_document(error))
+            raise
         return ActionResult(action.action_id, EnumActionStatus.COMPLETED, action.epoch, result)
 
     def _token(self, action: ModelAction) -> int | None:

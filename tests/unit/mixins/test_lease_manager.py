@@ -1,6 +1,7 @@
 """Leases as a program holds them, in virtual time."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -110,6 +111,16 @@ def test_two_managers_are_two_holders() -> None:
         assert (await second.acquire_lease("w")).token == 2
 
     _virtually(test)
+
+
+@pytest.mark.parametrize("holder", ["", "h" * 301])
+def test_a_holder_has_a_name_that_stores_take(holder: str) -> None:
+    """VALIDATION_ERROR otherwise; the default names this process."""
+    with pytest.raises(ModelOnexError, match="300 characters") as caught:
+        LeaseManager(MemoryLeaseStore(), holder=holder)
+
+    assert caught.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
+    assert f"/{os.getpid()}/" in LeaseManager(MemoryLeaseStore()).holder
 
 
 def test_verifying_asks_the_store() -> None:

@@ -168,6 +168,35 @@ async def test_a_failure_is_written_down_and_passes(bench: Bench, error: Excepti
     assert len(bench.done) == 1
 
 
+async def test_a_result_that_is_no_json_is_told_and_the_action_is_done(bench: Bench) -> None:
+    """It happened, so it is not carried out again."""
+    action = bench.issue(await bench.lease(), Kind.DELEGATE_TASK)
+    bench.answer = float("nan")
+
+    with pytest.raises(ModelOnexError, match="no JSON") as caught:
+        await bench.validator.execute_validated_action(action)
+
+    assert caught.value.error_code is Code.VALIDATION_ERROR
+    assert (await bench.validator.execute_validated_action(action)).repeated
+    assert await bench.events() == ["acquired", "started", "completed"]
+
+
+async def test_an_end_that_cannot_be_written_down_is_told(bench: Bench) -> None:
+    """The action stays begun: whether it happened is for a person to see."""
+    action = bench.issue(await bench.lease(), Kind.DELEGATE_TASK)
+
+    async def away(action: ModelAction, event: EnumLeaseEvent, detail: JsonValue = None) -> None:
+        raise ModelOnexError("away", Code.RESOURCE_UNAVAILABLE)
+
+    bench.store.finish = away  # type: ignore[method-assign]  # a database that goes away at this moment
+    with pytest.raises(ModelOnexError, match="away"):
+        await bench.validator.execute_validated_action(action)
+
+    with pytest.raises(ModelOnexError) as caught:
+        await bench.validator.execute_validated_action(action)
+    assert caught.value.error_code is Code.OUTCOME_UNKNOWN
+
+
 async def test_an_action_whose_end_is_not_known_is_not_repeated(bench: Bench) -> None:
     """OUTCOME_UNKNOWN, which names who began it."""
     action = bench.issue(await bench.lease(), Kind.DELEGATE_TASK)
