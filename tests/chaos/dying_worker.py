@@ -1,8 +1,8 @@
 """Stores and relays orders; for each moment before and after a statement a process dies there.
 
-Arguments: a directory, and the URL of a database or nothing for the embedded one. Order n is stored and relayed by a
-process that kills itself at its n-th moment, then by one that does not; the first order whose process has no n-th
-moment is the last. It writes how many orders there were. It forks before it has a thread or a loop.
+Arguments: a directory, and the URL of a database or nothing for the embedded one. Process n puts order n - 1 right,
+then stores and relays order n and kills itself at the n-th moment of that; the first one that has no n-th moment is the
+last. It writes how many orders there were. It forks before it has a thread or a loop.
 """
 
 import asyncio
@@ -28,9 +28,7 @@ USED = ("omnibase_spi.intents", "omnibase_spi.notify", "omnibase_spi.db.writes",
 class DyingAdapter(DbAdapter):
     """Counts two moments for each statement."""
 
-    def __init__(self, settings: ModelSettings, dies_at: int) -> None:
-        super().__init__(settings)
-        self._moments_left = dies_at
+    moments_left = -1
 
     async def execute(self, resolved_context: ResolvedIOContext, correlation_id: UUID) -> Document:
         self._moment()
@@ -39,24 +37,28 @@ class DyingAdapter(DbAdapter):
         return document
 
     def _moment(self) -> None:
-        if self._moments_left == 0:
+        if self.moments_left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
-        self._moments_left -= 1
+        self.moments_left -= 1
 
 
-async def child(directory: Path, url: str | None, order: int, dies_at: int) -> None:
+async def child(directory: Path, url: str | None, order: int) -> None:
     urls = {"post": f"maildir://{directory}/mail"} | ({} if url is None else {"default": url})
     async with container_in(directory, None, **urls) as container:
-        container.register_service("DbAdapter", DyingAdapter(container.get_service(ModelSettings), dies_at))
+        adapter = DyingAdapter(container.get_service(ModelSettings))
+        container.register_service("DbAdapter", adapter)
+        if order:
+            await work(container, directory, [order - 1], by_actions=True)
+        adapter.moments_left = order
         await work(container, directory, [order], by_actions=True)
 
 
-def forked(directory: Path, url: str | None, order: int, dies_at: int) -> int:
+def forked(directory: Path, url: str | None, order: int) -> int:
     """What became of a process: its exit code, negative for a signal."""
     pid = os.fork()
     if pid == 0:
         try:
-            asyncio.run(child(directory, url, order, dies_at))
+            asyncio.run(child(directory, url, order))
         except BaseException as error:  # a fork must not run into the code of its parent
             sys.stderr.write(f"{error!r}\n")
             sys.stderr.flush()
@@ -68,14 +70,10 @@ def forked(directory: Path, url: str | None, order: int, dies_at: int) -> int:
 def main(directory: Path, url: str | None) -> int:
     for module in USED[: -1 if url is None else None]:
         importlib.import_module(module)
-    if forked(directory, url, 0, -1) != 0:  # makes the tables, so that order 0 may die at its first statement
-        return -1
-    for number in count(1):
-        ended = forked(directory, url, number, number - 1)
-        if ended not in {0, -signal.SIGKILL} or forked(directory, url, number, -1) != 0:
-            return -1
-        if ended == 0:
-            return number + 1
+    for order in count():
+        ended = forked(directory, url, order)
+        if ended != -signal.SIGKILL:
+            return order + 1 if ended == 0 else -1
     return -1
 
 
