@@ -22,6 +22,7 @@ _COMMANDS: Final = {
     "run": "Carry out an effect contract.",
     "plan": "Show what a run would do, and do nothing.",
     "explain": "Say what may be repeated, when, and why.",
+    "test": "Check the examples of a computation or a state machine.",
     "graph": "Draw a contract as Mermaid or Graphviz.",
     "schema": "Print the JSON Schema of contracts for editors.",
     "new": "Begin a contract that works at once.",

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cli import BROKEN, GREETING
+from tests.support.compute import contract, transformation
 
 ONEX = [sys.executable, "-c", "from omnibase_runtime.cli import main; main()"]
 
@@ -195,6 +196,26 @@ def test_a_terminal_sees_progress_and_colour(tmp_path: Path) -> None:
     assert b"\x1b[32m" in seen
     assert "✓".encode() in seen
     assert b"cancelled: nothing was in flight" in seen
+
+
+def test_a_terminal_sees_a_bar_over_many_items(tmp_path: Path) -> None:
+    """With what is done; the bar is gone when the output comes. Elsewhere there is none."""
+    slow = transformation("arithmetic", "slow", expression="[" + ", ".join(["value"] * 250) + "].map(x, x)[0]")
+    text = contract([slow], parallel={"backend": "serial", "chunk_size": 10, "items": "$.all"})
+    (tmp_path / "c.yaml").write_text(text)
+    (tmp_path / "in.json").write_text(json.dumps({"all": list(range(400))}))
+    call = ["run", "c.yaml", "--input", "@in.json"]
+
+    seen, status = _in_terminal(tmp_path, call, b"")
+    plain = subprocess.run(
+        [*ONEX, *call], cwd=tmp_path, env=_environment(), capture_output=True, timeout=20, check=True
+    )
+
+    assert status == 0
+    assert b"demo" in seen
+    assert re.search(rb"[0-9]+/400", seen)
+    assert json.loads(plain.stdout) == list(range(400))
+    assert plain.stderr == b""
 
 
 def test_a_terminal_sees_the_source_line_and_a_caret(tmp_path: Path) -> None:

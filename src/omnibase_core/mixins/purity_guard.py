@@ -60,6 +60,7 @@ _GENERATOR: Final = frozenset({"random", "getrandbits"})
 _CLOCK: Final = _TIME | {"localtime", "sleep"}
 _THREADS: Final = frozenset({"start_new_thread", "start_joinable_thread"})
 _NAMES: Final = _CLOCK | _THREADS | _NOW | _SYSTEM_RANDOM | _GENERATOR | {"seed"}
+_OUR_STEPS: Final = "omnibase_core.utils."
 _IMPORTER: Final = "<frozen importlib._bootstrap_external>"
 _SHARED_GENERATOR: Final = cast("object", random.random.__self__)  # type: ignore[attr-defined]  # a bound method of it
 
@@ -74,10 +75,14 @@ class PurityGuard:
     """Context manager: what runs inside must be pure.
 
     May be nested and used for any number of computations, one after the other. Raises PurityError.
+
+    timed: what runs inside is run by this package, which measures its steps and holds their limits; its own looks at
+    the clock do not count.
     """
 
-    def __init__(self, name: str = "computation") -> None:
+    def __init__(self, name: str = "computation", *, timed: bool = False) -> None:
         self._name = name
+        self._timed = timed
         self._token: Token[PurityGuard | None] | None = None
         self._before: object = None
         self.violation: PurityError | None = None
@@ -99,6 +104,10 @@ class PurityGuard:
         violation = self.violation
         if violation is not None and error is not violation:
             raise violation from error
+
+    def allows(self, what: str, frame: FrameType) -> bool:
+        """Whether it is our own clock."""
+        return self._timed and what == "the clock" and str(frame.f_globals.get("__name__")).startswith(_OUR_STEPS)
 
     def blame(self, what: str, how: str) -> PurityError:
         """The error to raise; the first one is kept."""
@@ -161,7 +170,7 @@ def _profile(frame: FrameType, event: str, called: object) -> None:
     if guard is None:
         return
     what = _touched(cast("BuiltinFunctionType", called), frame)  # as above
-    if what is not None:
+    if what is not None and not guard.allows(what, frame):
         raise guard.blame(what, f"{getattr(called, '__qualname__', '?')}() at {_place(frame)}")
 
 

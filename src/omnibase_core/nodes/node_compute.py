@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, cast
 from uuid import UUID, uuid4
 
 from pydantic import JsonValue
@@ -35,11 +35,13 @@ class NodeCompute(MixinComputeExecution):
     that inputs choose by `computation_type`. Work runs in the calling task and holds its event loop until it ends; only
     contracts have limits of time, and may run in a process for them.
 
-    cache_ttl_seconds: how long a result is given back to inputs with `cache_enabled`.
+    cache_ttl_seconds: how long a result is given back to inputs with `cache_enabled`. purity: `enforce` fails code that
+    opens files or sockets, or reads the clock or randomness, with a PurityError; a contract's steps do none of it.
     """
 
     container: ModelONEXContainer
     cache_ttl_seconds: float = 300.0
+    purity: Literal["off", "enforce"] = "off"
 
     _is_code_driven: ClassVar[bool] = False
 
@@ -135,6 +137,8 @@ class NodeCompute(MixinComputeExecution):
             pipeline = await self.compute_in_time(data, cluster=self._cluster)
             return pipeline.output, pipeline
         try:
+            if self.purity == "enforce":
+                return await self._guarded(input_data), None
             return await self.compute(input_data), None
         except ModelOnexError:
             raise
@@ -145,6 +149,12 @@ class NodeCompute(MixinComputeExecution):
                 EnumCoreErrorCode.OPERATION_FAILED,
                 {"computation_type": input_data.computation_type},
             ) from error
+
+    async def _guarded(self, input_data: ModelComputeInput) -> object:
+        from omnibase_core.mixins.purity_guard import PurityGuard  # for development
+
+        with PurityGuard(f"{type(self).__name__}: computation {input_data.computation_type!r}"):
+            return await self.compute(input_data)
 
     def _cluster(self) -> "Executor":
         from omnibase_core.protocols.protocol_services import ProtocolComputeCluster

@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import ClassVar, Final, Self, cast
+from typing import ClassVar, Final, Literal, Self, cast
 from uuid import UUID, uuid4
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
@@ -36,10 +36,13 @@ class NodeReducer:
     `def reduce(self, state, action)` is code-driven: `process` hands it the input's state and an `FsmAction`. The node
     keeps no state: what it returns as `new_state` is the `state` of the next input. It does no I/O; intents are carried
     out by an effect node.
+
+    purity: `enforce` fails a `reduce` that opens files or sockets, or reads the clock or randomness, by a PurityError.
     """
 
     container: Container
     reducer_subcontract: ModelReducerSubcontract
+    purity: Literal["off", "enforce"] = "off"
 
     _is_code_driven: ClassVar[bool] = False
     _plan: FsmPlan | None = None
@@ -147,8 +150,8 @@ class NodeReducer:
         }
 
     def _by_code(self, input_data: ModelReducerInput, action: FsmAction) -> dict[str, object]:
-        state, made = self.reduce(input_data.state, action)
-        intents = list(made)
+        run = self._guarded if self.purity == "enforce" else self._reduced
+        state, intents = run(input_data.state, action)
         return {
             "result": state,
             "new_state": state,
@@ -160,6 +163,16 @@ class NodeReducer:
                 records_processed=1, reduction_ratio=1.0, state_size=len(state) if isinstance(state, Mapping) else 1
             ),
         }
+
+    def _reduced(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+        new_state, intents = self.reduce(state, action)
+        return new_state, list(intents)  # the code of a generator runs here
+
+    def _guarded(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+        from omnibase_core.mixins.purity_guard import PurityGuard  # for development
+
+        with PurityGuard(f"{type(self).__name__}.reduce"):
+            return self._reduced(state, action)
 
     def _compiled(self) -> FsmPlan:
         subcontract = getattr(self, "reducer_subcontract", None)

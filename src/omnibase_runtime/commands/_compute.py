@@ -1,12 +1,16 @@
 """What the commands do with compute contracts: carry out, show, draw."""
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from omnibase_runtime.commands import _console
+from omnibase_runtime.commands._bar import Bar
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from pydantic import JsonValue
 
     from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
@@ -16,14 +20,21 @@ if TYPE_CHECKING:
     from omnibase_core.utils.compute_plan import ComputePlan
 
 
-def run_pipeline(plan: "ComputePlan", data: "dict[str, JsonValue]") -> int:
-    """Run once, show the output (with --json the whole result), and give the exit status."""
-    from omnibase_core.mixins.pipeline_limits import run_limited
+def run_pipeline(plan: "ComputePlan", data: "dict[str, JsonValue]", cluster: "Callable[[], Executor]") -> int:
+    """Run once, show the output (with --json the whole result), and give the exit status.
+
+    cluster: makes the executor of the backend `cluster`.
+    """
+    from omnibase_core.mixins.pipeline_limits import run_limited, run_limited_async
     from omnibase_core.models.model_compute_output import ComputeFailedError
     from omnibase_core.utils.compute_executor import raise_failure
 
     try:
-        result = raise_failure(plan, *run_limited(plan, data))
+        if plan.find_items is None:
+            result = raise_failure(plan, *run_limited(plan, data))
+        else:
+            with Bar(plan.subcontract.operation_name) as bar:
+                result = asyncio.run(run_limited_async(plan, data, on_progress=bar, cluster=cluster))
     except ComputeFailedError as failed:
         if not _console.mode.json:
             return _console.tell(failed)
@@ -41,16 +52,25 @@ def show_plan(contract: "ModelComputeSubcontract", plan: "ComputePlan", data: "d
     if plan.check_input is not None:
         plan.check_input(data)
     steps: list[JsonValue] = [_step(step) for step in contract.pipeline]
+    parallel = contract.parallel
     head: dict[str, JsonValue] = {
         "name": contract.operation_name,
         "version": contract.version,
         "pipeline_timeout_ms": contract.pipeline_timeout_ms,
+        "parallel": None
+        if parallel is None
+        else {"workers": parallel.worker_count, "backend": parallel.chosen_backend},
     }
     if _console.mode.json:
         _console.say_json({"contract": head, "steps": steps})
         return
     limit = f", at most {contract.pipeline_timeout_ms} ms" if contract.pipeline_timeout_ms else ""
     _console.say(f"{contract.operation_name} {contract.version}{limit}")
+    if parallel is not None:
+        items = "the input" if parallel.items is None else parallel.items
+        _console.say(
+            f"  for each item of {items}, workers: {parallel.worker_count}, backend: {parallel.chosen_backend}"
+        )
     for line in _lines(contract.pipeline, "  "):
         _console.say(line)
 

@@ -129,7 +129,7 @@ def run_log(plan: "FsmPlan", document: "Mapping[str, JsonValue]") -> int:
     with. The document said has `state`, `intents`, `events` (ignored actions) and, when an action failed, `error` with
     its place: what came before it stands.
     """
-    state = begin(plan, _snapshot(document))
+    state = begin(plan, snapshot_of(document))
     intents: list[JsonValue] = []
     events: list[JsonValue] = []
     failed: ModelOnexError | None = None
@@ -152,7 +152,8 @@ def run_log(plan: "FsmPlan", document: "Mapping[str, JsonValue]") -> int:
     return failed.error_code.exit_status if _console.mode.json else _console.tell(failed)
 
 
-def _snapshot(document: "Mapping[str, JsonValue]") -> "Mapping[str, JsonValue] | None":
+def snapshot_of(document: "Mapping[str, JsonValue]") -> "Mapping[str, JsonValue] | None":
+    """The state that a log begins with; None is the initial one. Raises VALIDATION_ERROR for what is no log."""
     unknown = set(document) - {"actions", "state"}
     if unknown:
         raise _wrong(f"the input has {', '.join(sorted(unknown))}; allowed: actions, state")
@@ -160,6 +161,12 @@ def _snapshot(document: "Mapping[str, JsonValue]") -> "Mapping[str, JsonValue] |
     if state is not None and not isinstance(state, dict):
         raise _wrong("state is a snapshot such as {state, context, version, history_length}")
     return state
+
+
+def actions_of(document: "Mapping[str, JsonValue]") -> Iterator[FsmAction]:
+    """The actions of a log, judged as they come."""
+    for place, entry in enumerate(_entries(document)):
+        yield _action(entry, place)
 
 
 def _entries(document: "Mapping[str, JsonValue]") -> "list[JsonValue]":

@@ -1,7 +1,7 @@
 """`onex explain`: what may be repeated, when, and why."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -13,10 +13,15 @@ if TYPE_CHECKING:
 
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
     from omnibase_core.utils.effect_plan import EffectPlan
+    from omnibase_core.utils.fsm_plan import FsmPlan
 
 Name = Annotated[
     str | None,
-    typer.Argument(metavar="OPERATION", help="Only this operation, or this step of a workflow.", show_default=False),
+    typer.Argument(
+        metavar="OPERATION",
+        help="Only this operation, this step of a workflow, or this transition.",
+        show_default=False,
+    ),
 ]
 
 
@@ -24,6 +29,7 @@ def explain(file: ContractFile, operation: Name = None, as_json: Json = False) -
     """Say of each operation whether it is idempotent and why, what is repeated in which phase, and under which limits.
 
     Of each step of a workflow: what a crash means for it, how often it is tried, and what follows when it fails.
+    Of each transition of a state machine: when it is taken, what it sets and emits, and what makes it fail.
 
     [bold]Exit status[/]: 0, or 2.
 
@@ -35,6 +41,11 @@ def explain(file: ContractFile, operation: Name = None, as_json: Json = False) -
         from omnibase_runtime.commands._workflow import explain_workflow
 
         explain_workflow(loaded.workflow, operation, file)
+        return
+    if loaded.kind == "reducer":
+        from omnibase_runtime.commands._machine_view import explain_machine
+
+        explain_machine(cast("FsmPlan", loaded.plan), operation, file)  # the plan of this kind
         return
     contract, compiled = _inputs.effect_of(loaded)
     names = [one.name for one in compiled.operations]

@@ -12,6 +12,7 @@ from omnibase_runtime.commands._options import PlainUsage
 
 SCHEMA_FILE: Final = "onex-effect.schema.json"
 _COMPUTE_SCHEMA_FILE: Final = "onex-compute.schema.json"
+_REDUCER_SCHEMA_FILE: Final = "onex-reducer.schema.json"
 _WORKFLOW_SCHEMA_FILE: Final = "onex-orchestrator.schema.json"
 _ContractName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of the contract; the file is NAME.yaml.", show_default=False)
@@ -112,6 +113,40 @@ compute_subcontract:
           given: $.input.name
           name: $.steps.clean
           greeting: $.steps.greet
+"""
+_REDUCER: Final = """\
+# yaml-language-server: $schema=./{schema}
+reducer_subcontract:
+  state_machine:
+    state_machine_name: {name}
+    state_machine_version: 1.0.0
+    initial_state: IDLE
+
+    states:
+      - state_name: IDLE
+      - state_name: GREETED
+        # Intents are data: an effect node carries them out.
+        entry_intents:
+          - intent_type: message_publish
+            target: greetings
+            payload:
+              name: ${{payload.name}}
+      - state_name: GONE
+        is_terminal: true
+
+    transitions:
+      - transition_name: greet
+        from_state: IDLE
+        to_state: GREETED
+        trigger: GREET
+        # What the data of the state becomes; ids and times come from meta, so that a replay gives the same.
+        assign:
+          name: ${{payload.name}}
+          greeting: Hello, ${{payload.name}}!
+      - transition_name: leave
+        from_state: "*"
+        to_state: GONE
+        trigger: LEAVE
 """
 
 _WORKFLOW: Final = """\
@@ -241,6 +276,19 @@ def compute(
     _begin(name, directory, {"": _COMPUTE}, {"compute": _COMPUTE_SCHEMA_FILE})
 
 
+@new.command("reducer", cls=PlainUsage)
+def reducer(
+    name: _ContractName,
+    directory: _Directory = Path(),
+) -> None:
+    """Write a state machine, and the schema by which editors check it. Nothing is overwritten.
+
+    [bold]Example[/]: onex new reducer orders --dir contracts
+    """
+    log = """--input '{"actions": [{"action": "GREET", "payload": {"name": "world"}}]}'"""
+    _begin(name, directory, {"": _REDUCER}, {"reducer": _REDUCER_SCHEMA_FILE}, log)
+
+
 @new.command("workflow", cls=PlainUsage)
 def workflow(
     name: _ContractName,
@@ -257,10 +305,13 @@ def workflow(
     _begin(name, directory, texts, schemas)
 
 
-def _begin(name: str, directory: Path, texts: dict[str, str], schemas: dict[str, str]) -> None:
+def _begin(
+    name: str, directory: Path, texts: dict[str, str], schemas: dict[str, str], given: str = "--set name=world"
+) -> None:
     """Write contracts and schemas, and say what to do with them.
 
     texts: by what is put behind the name; the first is the contract that is meant. schemas: files by kind, likewise.
+    given: the options by which the contract gets an input.
     """
     if not _NAME.fullmatch(name):
         raise _console.usage(f"{name!r} is no name: a letter, then up to 63 letters, digits, '_' and '-'")
@@ -293,8 +344,8 @@ def _begin(name: str, directory: Path, texts: dict[str, str], schemas: dict[str,
         f"wrote {', '.join(map(str, files[:-1]))} and {files[-1]}",
         "",
         f"  onex validate {contract}",
-        f"  onex plan {contract} --set name=world",
-        f"  onex run {contract} --set name=world",
+        f"  onex plan {contract} {given}",
+        f"  onex run {contract} {given}",
     ):
         _console.say(line)
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from omnibase_runtime.commands import _console, _inputs
 from omnibase_runtime.commands._options import Config, ContractFile, Input, Json, Set
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
     from omnibase_core.utils.effect_plan import EffectPlan
+    from omnibase_core.utils.fsm_plan import FsmPlan
     from omnibase_runtime.commands._dry_run import DryOperation
     from omnibase_runtime.commands._reach import Connection
     from omnibase_runtime.settings import LoadedSettings
@@ -29,7 +30,8 @@ def plan(
 
     Secrets are masked. What is known only when it runs (outputs of earlier operations, ids) is shown as its
     placeholder. Policies are shown with the place that each value comes from. Of a workflow: the steps in their order,
-    what they wait for, how often they are tried, and what is recorded.
+    what they wait for, how often they are tried, and what is recorded. Of a state machine: what is tried in each state,
+    in this order, and where the actions of the input would lead.
 
     [bold]Exit status[/]: 0, 2 when contract or input are wrong, 3 when the settings are.
 
@@ -47,6 +49,11 @@ def plan(
         from omnibase_runtime.commands._workflow import show_workflow
 
         show_workflow(found.workflow, data)
+        return
+    if found.kind == "reducer":
+        from omnibase_runtime.commands._machine_view import show_machine
+
+        show_machine(cast("FsmPlan", found.plan), data)  # the plan of this kind
         return
     contract, compiled = _inputs.effect_of(found)
     loaded = _inputs.settings_of(config)

@@ -71,7 +71,16 @@ def run(
 
         if timeout_ms is not None:
             raise _console.usage("--timeout-ms is for effects; a compute contract has pipeline_timeout_ms")
-        raise typer.Exit(run_pipeline(loaded.compute_plan, _inputs.read_input(text, assignments or [], file)))
+        from omnibase_spi.compute_cluster import ConfiguredCluster
+
+        data = _inputs.read_input(text, assignments or [], file)
+        raise typer.Exit(
+            run_pipeline(
+                loaded.compute_plan,
+                data,
+                lambda: ConfiguredCluster(_inputs.settings_of(config).settings.compute_cluster).executor(),
+            )
+        )
     contract, plan = _inputs.effect_of(loaded)
     data = _inputs.read_input(text, assignments or [], file)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ import pytest
 from omnibase_core import nodes
 from omnibase_core.errors import ContractError, ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
+from omnibase_core.mixins.purity_guard import PurityError
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
 from omnibase_core.models.model_compute_output import ComputeFailedError
 from omnibase_core.nodes import ModelComputeInput, ModelComputeOutput, NodeCompute
@@ -201,3 +203,28 @@ def test_the_door_knows_its_names_and_opens_late() -> None:
     assert set(nodes.__all__) <= set(dir(nodes))
     with pytest.raises(AttributeError, match="has no attribute 'NodeNothing'"):
         nodes.NodeNothing  # type: ignore[attr-defined]  # noqa: B018  # that is what is refused
+
+
+class Clocked(NodeCompute):
+    """Looks at the clock where its input says so."""
+
+    async def compute(self, input_data: ModelComputeInput) -> object:
+        return time.time() if input_data.data else 0
+
+
+async def test_purity_is_enforced_where_it_is_asked_for() -> None:
+    """Of subclasses and of registered functions; a contract's own looks at the clock do not count."""
+    node, free = Clocked(), Clocked()
+    node.purity = "enforce"
+    registered = NodeCompute.from_contract(None, contract([TRIM], pipeline_timeout_ms=1_000))
+    registered.purity = "enforce"
+    registered.register_computation("now", lambda _data: time.time())
+
+    with pytest.raises(PurityError, match="Clocked: computation 'default' has to be pure"):
+        await node.process(ModelComputeInput(data=1))
+    with pytest.raises(PurityError):
+        await registered.process(ModelComputeInput(data=1, computation_type="now"))
+
+    assert (await node.process(ModelComputeInput(data=0))).result == 0
+    assert (await registered.process(ModelComputeInput(data=" a"))).result == "a"
+    assert (await free.process(ModelComputeInput(data=1))).result

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID, uuid5
 
@@ -9,6 +11,7 @@ import pytest
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ContractError, ModelOnexError
+from omnibase_core.mixins.purity_guard import PurityError
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import ModelReducerOutput
@@ -180,3 +183,25 @@ def test_an_output_can_be_built_from_its_payload_under_either_name() -> None:
     assert one.result == other.aggregated_data == [1]
     assert one.correlation_id != other.correlation_id
     assert json.loads(ModelReducerOutput(result={"a": ID, "b": object}).model_dump_json())["result"]["a"] == str(ID)
+
+
+async def test_purity_is_enforced_where_it_is_asked_for() -> None:
+    """Also in the code of a generator of intents."""
+
+    class Clocked(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, Iterator[ModelIntent]]:
+            return state, self._intents(action)
+
+        def _intents(self, action: FsmAction) -> Iterator[ModelIntent]:
+            at = time.time() if action.trigger == "LOOK" else 0
+            yield ModelIntent(intent_type="audit", target="log", payload={"at": at})
+
+    node = Clocked()
+    free = await node.process(ModelReducerInput(action="LOOK"))
+    node.purity = "enforce"
+
+    with pytest.raises(PurityError, match=r"Clocked\.reduce has to be pure"):
+        await node.process(ModelReducerInput(action="LOOK"))
+
+    assert len(free.intents) == 1
+    assert (await node.process(ModelReducerInput(action="PASS"))).intents[0].payload == {"at": 0}

@@ -96,3 +96,30 @@ def test_a_new_contract_is_valid_and_runs_at_once(onex: Onex, tmp_path: Path) ->
     assert json.loads(ran.out) == {"given": " bob ", "name": "bob", "greeting": "Hello, bob!"}
     assert json.loads((tmp_path / "onex-compute.schema.json").read_text()) == json.loads(onex("schema", "compute").out)
     assert len(json.loads(onex("schema").out)["anyOf"]) > 1
+
+
+def test_items_are_run_on_workers(onex: Onex, tmp_path: Path) -> None:
+    """The output is the list of outputs; a failure names chunk and item; plan tells how the work is shared."""
+    parallel = {"worker_count": 2, "backend": "threads", "items": "$.names"}
+    text = contract([transformation("trim", "clean")], parallel=parallel)
+    (tmp_path / "items.yaml").write_text(text)
+
+    done = onex("run", "items.yaml", "--input", '{"names": [" a", "b "]}')
+    failed = onex("run", "items.yaml", "--input", '{"names": [" a", 5]}')
+
+    assert (done.status, json.loads(done.out)) == (0, ["a", "b"])
+    assert failed.status == 2
+    assert "item 1: step 'clean'" in failed.err
+    assert "  for each item of $.names, workers: 2, backend: threads" in onex("plan", "items.yaml").out.splitlines()
+
+
+def test_the_cluster_of_the_settings_is_asked(onex: Onex, tmp_path: Path) -> None:
+    """Without a setting the message names it."""
+    (tmp_path / "items.yaml").write_text(
+        contract([transformation("trim", "clean")], parallel={"backend": "cluster", "items": "$.names"})
+    )
+
+    done = onex("run", "items.yaml", "--input", '{"names": ["a"]}')
+
+    assert done.status == 3
+    assert "compute_cluster" in done.err
