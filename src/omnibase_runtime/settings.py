@@ -25,7 +25,12 @@ FILE_VARIABLE: Final = "ONEX_CONFIG"
 MASK: Final = "***"
 BUILT_IN: Final = "built-in default"
 _MAX_BYTES: Final = 1 << 20
-_NONE: Final = {"policy.file_roots": "the current directory", "state_connection": "in memory"}
+_NONE: Final = {
+    "policy.file_roots": "the current directory",
+    "state_connection": "in memory",
+    "database_url": "workflows.db in data_dir",
+    "engine": "dbos where runs are kept, else memory",
+}
 _SECRET_WORDS: Final = ("password", "secret", "token", "key", "pem", "certificate", "credential", "jaas")
 
 
@@ -178,7 +183,7 @@ def _flat(value: object, key: str) -> Iterator[tuple[str, str]]:
 
 def _shown(key: str, value: object) -> str:
     if isinstance(value, SecretStr):
-        return masked_url(value.get_secret_value()) if key.endswith(".url") else MASK
+        return masked_url(value.get_secret_value()) if key.endswith("url") else MASK
     if any(word in key.rpartition(".")[2].lower() for word in _SECRET_WORDS) and key.startswith("connections."):
         return MASK
     if isinstance(value, tuple):

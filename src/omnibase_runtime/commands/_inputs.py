@@ -185,13 +185,16 @@ def settings_of(config: Path | None) -> "LoadedSettings":
     loaded = load_settings(config, os.environ)
     for secret in loaded.settings.secrets.values():
         register_secret(secret.get_secret_value())
-    for connection in loaded.settings.connections.values():
-        for password in _passwords(connection.url.get_secret_value()):
+    urls = [connection.url for connection in loaded.settings.connections.values()]
+    if loaded.settings.database_url is not None:
+        urls.append(loaded.settings.database_url)
+    for url in urls:
+        for password in passwords(url.get_secret_value()):
             register_secret(password)
     return loaded
 
 
-def _passwords(url: str) -> "list[str]":
+def passwords(url: str) -> "list[str]":
     """The password of a URL as it stands there and decoded."""
     from urllib.parse import unquote, urlsplit
 

@@ -1,7 +1,7 @@
 """Settings: named connections, and the policy that belongs to the operator and that a contract can never widen."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
@@ -66,6 +66,10 @@ class ModelSettings(FrozenModel):
     secrets: values given by the host program; asked before the files, which are asked before the environment.
     state_connection: the database connection (SQLite or PostgreSQL) in which states are kept; None: in memory.
     compute_cluster: `module:function` that makes the executor (`concurrent.futures.Executor`) of the backend `cluster`.
+    database_url: where runs of workflows are kept, `sqlite:///file.db` or `postgresql://...`; None: `workflows.db` in
+        data_dir, for the commands that keep runs.
+    engine: what carries workflows out, `memory` or `dbos`; None: dbos where runs are kept, else memory.
+    worker_lease_ms: after so long without a sign of life others take the runs of a worker over.
     """
 
     connections: dict[str, ModelConnection] = {}
@@ -76,3 +80,6 @@ class ModelSettings(FrozenModel):
     secrets: dict[str, SecretStr] = {}
     state_connection: str | None = None
     compute_cluster: Annotated[str, Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")] | None = None
+    database_url: SecretStr | None = None
+    engine: Literal["memory", "dbos"] | None = None
+    worker_lease_ms: Annotated[int, Field(strict=True, ge=300, le=3_600_000)] = 15_000
