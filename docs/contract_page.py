@@ -42,6 +42,19 @@ _TITLES = {
     "ModelEffectObservability": "`observability`",
     "ModelEffectInputSchema": "`input_schema`",
     "ModelEffectContractMetadata": "`metadata`",
+    "ModelOrchestratorContractFile": "The file",
+    "ModelOrchestratorSubcontract": "`orchestrator_subcontract`",
+    "ModelWorkflowStep": "Step",
+    "ModelWorkflowWait": "`wait`",
+    "ModelWorkflowEventMatch": "`wait`: event",
+    "ModelWorkflowApproval": "`approval`",
+    "ModelWorkflowAside": "`compensate`, `escalate`",
+    "ModelConflictResolutionConfig": "`conflict_resolution`",
+    "ModelDependency": "`dependencies`",
+    "ModelWorkflowLease": "`lease`",
+    "ModelWorkflowTrigger": "`triggers`",
+    "ModelScheduleTrigger": "`triggers`: schedule",
+    "ModelEventTrigger": "`triggers`: event",
 }
 
 _PLANNED = {
@@ -58,20 +71,26 @@ def effect_contract() -> str:
         _INTRODUCTION,
     ]
     seen: list[type[ContractModel]] = []
-    _collect(ModelContractFile, seen)
-    parts += [_section(cls) for cls in sorted(seen, key=lambda cls: list(_TITLES).index(cls.__name__))]
+    collect(ModelContractFile, seen)
+    parts += sections(seen)
     parts += [_idempotency(), templates()]
     return "\n\n".join(parts) + "\n"
 
 
-def _collect(cls: type[ContractModel], seen: list[type[ContractModel]]) -> None:
+def sections(models: list[type[ContractModel]]) -> list[str]:
+    """A section for each model, in the order of the titles."""
+    return [section(cls) for cls in sorted(models, key=lambda cls: list(_TITLES).index(cls.__name__))]
+
+
+def collect(cls: type[ContractModel], seen: list[type[ContractModel]]) -> None:
+    """The model and all below it, each once."""
     if cls in seen:
         return
     seen.append(cls)
     for field in fields_of(cls).values():
         for shape in (field.shape, field.shape.items, field.shape.values):
             for model in _models(shape):
-                _collect(model, seen)
+                collect(model, seen)
 
 
 def _models(shape: Shape | None) -> list[type[ContractModel]]:
@@ -80,7 +99,8 @@ def _models(shape: Shape | None) -> list[type[ContractModel]]:
     return ([] if shape.model is None else [shape.model]) + list((shape.tagged or {}).values())
 
 
-def _section(cls: type[ContractModel]) -> str:
+def section(cls: type[ContractModel]) -> str:
+    """A heading, what the docstring says, and a table of the fields."""
     whole, texts = meanings(cls)
     rows = []
     for key, field in fields_of(cls).items():

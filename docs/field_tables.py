@@ -34,6 +34,10 @@ def meanings(cls: type[BaseModel]) -> tuple[str, dict[str, str]]:
         for match, end in zip(labels, ends, strict=False):  # without a label, the end stands alone
             for name in match[1].split(", "):
                 found[name] = text[match.end() : end].strip().rstrip(".;")
+    for base in cls.__mro__[1:]:  # what a model inherits is explained where it comes from
+        if issubclass(base, BaseModel) and known - found.keys() and base.__doc__ and base.model_fields:
+            inherited = meanings(base)[1]
+            found |= {name: text for name, text in inherited.items() if name in known and name not in found}
     silent = sorted(known - found.keys())
     if silent:
         message = f"the docstring of {cls.__name__} says nothing about {', '.join(silent)}"

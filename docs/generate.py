@@ -13,11 +13,13 @@ from docs.contract_page import effect_contract
 from docs.diagnostics_page import diagnostics
 from docs.services_page import services
 from docs.words_pages import errors, settings
+from docs.workflow_page import workflow_contract
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 NOTE: Final = "<!-- Written by python -m docs.generate; changes belong into the source that it reads. -->\n\n"
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "effect-contract.md": effect_contract,
+    "workflow-contract.md": workflow_contract,
     "diagnostics.md": diagnostics,
     "errors.md": errors,
     "settings.md": settings,

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from omnibase_core.models.contracts.contract_model import LOADER, ContractModel, KeyPath
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectOperation
+from omnibase_core.models.contracts.workflow_parts import VERSION_SPECIFIER
 from omnibase_core.models.primitives.trusted import trusted
 from omnibase_core.utils.contract_findings import Findings, did_you_mean, kind_of, show
 
@@ -35,6 +36,8 @@ _PATTERN_WORDS: Final = {
     r"^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, not beginning with a digit",
     r"^[A-Za-z0-9._-]+$": "letters, digits, '.', '_' and '-' (literal, no placeholder)",
     r"^0?[0-7]{3,4}$": "permission bits as an octal text in quotes, such as '0644'",
+    "^[A-Za-z_][A-Za-z0-9_-]*$": "letters, digits, '_' and '-', beginning with a letter or '_'",
+    VERSION_SPECIFIER: "a version specifier such as '>=1.2,<2' (PEP 440)",
     "^[0-9a-f]{64}$": "64 hexadecimal digits in lower case",
 }
 _NOT_BUILT_VALUES: Final = {("response_format", "stream")}

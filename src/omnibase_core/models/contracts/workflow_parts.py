@@ -13,7 +13,7 @@ from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
 
 ServiceName = Annotated[StrictText, Field(min_length=1, max_length=200)]
 _Condition = Annotated[StrictText, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
-_VERSIONS: Final = r"^\s*((~=|===?|!=|<=|>=|<|>)\s*[A-Za-z0-9.+!*_-]+\s*(,\s*|$))+$"
+VERSION_SPECIFIER: Final = r"^\s*((~=|===?|!=|<=|>=|<|>)\s*[A-Za-z0-9.+!*_-]+\s*(,\s*|$))+$"
 
 
 class ModelDependency(ContractModel):
@@ -26,7 +26,7 @@ class ModelDependency(ContractModel):
 
     service_name: ServiceName
     dependency_type: EnumDependencyType = EnumDependencyType.REQUIRED
-    version_constraint: Annotated[StrictText, Field(pattern=_VERSIONS, max_length=200)] | None = None
+    version_constraint: Annotated[StrictText, Field(pattern=VERSION_SPECIFIER, max_length=200)] | None = None
 
 
 def retry_fits(policy: ModelEffectRetryPolicy, path: str) -> Iterator[Breach]:

@@ -22,7 +22,10 @@ _Version = Annotated[StrictText, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
 
 
 class ModelWorkflowLease(ContractModel):
-    """ttl_ms: how long a process that says nothing any more still holds a run."""
+    """The hold of a process on a run.
+
+    ttl_ms: how long a process that says nothing any more still has it.
+    """
 
     ttl_ms: Annotated[int, Field(strict=True, ge=1_000, le=3_600_000)] = 15_000
 
@@ -64,9 +67,10 @@ def _one_trigger(trigger: "ModelWorkflowTrigger") -> Iterator[Breach]:
 
 
 class ModelWorkflowTrigger(ContractModel):
-    """What starts a run.
+    """What starts a run, one of the two.
 
-    input: the input of the run, templates over `event`; null is the payload of the event, or an empty map.
+    schedule: the clock. event: the bus. input: the input of the run, templates over `event`; null is the payload of the
+    event, or an empty map.
     """
 
     schedule: ModelScheduleTrigger | None = None

@@ -97,7 +97,7 @@ class ModelWorkflowWait(ContractModel):
 
     signal: a topic, of which each signal is given once. event: the first one that matches. duration_ms: that long.
     until: a template that gives a time in ISO 8601, with its zone; one that has passed ends the wait at once.
-    timeout_ms: how long at most; null is for ever. on_timeout: fail, or continue with `value` as output.
+    timeout_ms: how long at most; null is for ever. on_timeout: fail, or continue. value: the output then.
     """
 
     signal: Name | None = None
@@ -129,11 +129,11 @@ def _article(kind: EnumWorkflowStepType) -> str:
 class ModelWorkflowWork(ContractModel):
     """Work of a node.
 
-    step_type: the kind of the node. node: a contract file, relative to this one and ending in .yaml, .yml or .json, or
-    the name of a registered service. input: what the node is given, a tree whose texts are templates; null is an empty
-    map (in a pipeline what the step before made of the item). A reducer is given {action, payload, state}.
-    timeout_ms: limit of each attempt. retry: when and how it is repeated; null is as `conflict_resolution` says.
-    idempotency_key: a template; null is an id of run, step and item.
+    step_name: for the reader. step_type: the kind of the node, or what else the step is. node: a contract file,
+    relative to this one and ending in .yaml, .yml or .json, or the name of a registered service. input: what the node
+    is given, a tree whose texts are templates; null is an empty map (in a pipeline what the step before made of the
+    item). A reducer is given {action, payload, state}. timeout_ms: limit of each attempt. retry: when and how it is
+    repeated; null is as `conflict_resolution` says. idempotency_key: a template; null is an id of run, step and item.
     """
 
     step_name: Annotated[StrictText, Field(min_length=1, max_length=200)] | None = None
@@ -291,12 +291,12 @@ class ModelWorkflowStep(ModelWorkflowWork):
     list of theirs. on_failure: what follows when it has failed for good; null is as `conflict_resolution` says.
     compensate: undoes it, in reverse order, when the workflow aborts. priority: of steps that are ready the one with
     the smallest number starts first. enabled: false counts as done for those that depend on it.
-    wait, approval: of steps of these types.
+    wait: of a step of this type. approval: likewise.
 
-    Of event-driven workflows: on_event: a type of events, or several that are joined. filter: a CEL condition over
-    `event`, `input` and `steps`. key: a template over `event`; only events of one key belong together. debounce_ms:
-    starts when none has come for that long, with the last one. event_timeout_ms: how long the step waits for its event, or
-    the first event of a join for the others; then the step fails.
+    on_event: of event-driven workflows, a type of events that starts it, or several that are joined. filter: a CEL
+    condition over `event`, `input` and `steps`. key: a template over `event`; only events of one key belong together.
+    debounce_ms: starts when none has come for that long, with the last one. event_timeout_ms: how long the step waits
+    for its event, or the first event of a join for the others; then the step fails.
     """
 
     step_id: StepId
