@@ -9,7 +9,16 @@ from omnibase_core.utils.algorithms import ItemFault
 _REDUCTION = {
     "value_field", "group_by", "state_key", "percentile", "reducer", "parameters", "null_values",
 }  # fmt: skip
-_STREAMING = {"enabled", "items_come_as", "chunk_size", "window", "watermark_ms", "late_data", "checkpoint_items"}
+_STREAMING = {
+    "enabled",
+    "items_come_as",
+    "chunk_size",
+    "window",
+    "watermark_ms",
+    "late_data",
+    "checkpoint_items",
+    "run_id",
+}
 
 
 def contract(data: object, method: str, /, **fields: object) -> ModelContractReducer:

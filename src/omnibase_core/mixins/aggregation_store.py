@@ -21,6 +21,8 @@ from omnibase_core.utils.aggregation import Aggregation
 
 OWNER: Final = "aggregation"
 PROGRESS: Final = "aggregation.progress"
+_NAMED: Final = "named "
+_UNNAMED: Final = "run "
 _MOST_MERGES: Final = 20
 """Somebody else was quicker so many times: that is an error then."""
 
@@ -43,7 +45,9 @@ class AggregationStore:
         self._key = cast("str", contract.reduction_config.state_key)  # callers have looked
         self._states = states
         self._transactions = transactions
-        self._run = str(uuid4())
+        named = contract.streaming_config.run_id
+        self._kind = _UNNAMED if named is None else _NAMED
+        self._run = f"{self._kind}{named or uuid4()}"
         self._policy = contract.conflict_resolution
         self._apart = self._policy is EnumConflictResolution.MERGE
         self._before: JsonValue = None
@@ -54,19 +58,31 @@ class AggregationStore:
         stored = await self._states.get_state(OWNER, self._key)
         self._before, self.version = stored.state, stored.version
         aggregation = Aggregation(self._contract)
+        last = None if self._before is None else _part(self._before, "run")
+        if last == self._run:
+            await self.forget_progress()
+            return await self._all_done(aggregation)
         if self._contract.streaming_config.checkpoint_items:
             progress = (await self._states.get_state(PROGRESS, self._key)).state
-            if isinstance(progress, dict) and progress.get("run"):
-                if self._before is not None and _part(self._before, "run") == progress["run"]:
-                    aggregation.absorb(_part(self._before, "state"))
-                    await self._states.update_state(PROGRESS, self._key, None)
-                    return Begun(aggregation, None)
-                self._run, self.version = str(progress["run"]), cast("int", progress["version"])  # as written below
-                aggregation.absorb(progress["state"])
+            if isinstance(progress, dict) and self._is_ours(str(progress["run"])):
+                self._run = str(progress["run"])
+                if last == self._run:
+                    await self.forget_progress()
+                    return await self._all_done(aggregation)
+                self.version = cast("int", progress["version"])  # as written below
+                await in_thread(lambda: aggregation.absorb(progress["state"]))
                 return Begun(aggregation, cast("int", progress["done"]))  # the same
         if self._before is not None and not self._apart:
             aggregation.absorb(_part(self._before, "state"))
         return Begun(aggregation, 0)
+
+    async def _all_done(self, aggregation: Aggregation) -> Begun:
+        await in_thread(lambda: aggregation.absorb(_part(self._before, "state")))
+        return Begun(aggregation, None)
+
+    def _is_ours(self, run: str) -> bool:
+        """Whether progress is of this run, or, as none of the two has a name, taken for it."""
+        return run == self._run or (self._kind == _UNNAMED and run.startswith(_UNNAMED))
 
     async def note_progress(self, aggregation: Aggregation, done: int) -> None:
         progress: JsonValue = {

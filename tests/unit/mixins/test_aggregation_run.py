@@ -535,6 +535,27 @@ async def test_no_item_counts_twice_when_killed_at_the_very_end() -> None:
     assert (await store.get_state(PROGRESS, "sales")).state is None
 
 
+async def test_a_run_with_a_name_counts_once(container: ModelONEXContainer, store: MemoryStateManager) -> None:
+    """Given again it is the stored result; progress of another name is none of its own."""
+    monday, tuesday = {**RESUMED, "run_id": "monday"}, {**RESUMED, "run_id": "tuesday"}
+
+    def cut_off() -> Iterator[object]:
+        yield from SALES[:700]
+        raise TimeoutError
+
+    await run(container, SALES[:1_000], **monday)
+    again = await run(container, SALES[:1_000], **monday)
+    with pytest.raises(ModelOnexError, match="TimeoutError"):
+        await run(container, cut_off(), **tuesday)
+    other = await run(container, SALES[1_000:], **{**RESUMED, "run_id": "wednesday"})
+    unnamed = await run(container, SALES[:5], **RESUMED)
+
+    assert again.result == total(SALES[:1_000])
+    assert again.metadata["resumed_at"] == "end"
+    assert other.result == total(SALES)
+    assert unnamed.result == total(SALES + SALES[:5])
+
+
 async def test_a_cancelled_run_keeps_its_progress(container: ModelONEXContainer, store: MemoryStateManager) -> None:
     """And its thread has ended."""
     reached = asyncio.Event()

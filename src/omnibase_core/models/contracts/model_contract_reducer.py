@@ -130,7 +130,9 @@ class ModelStreamingConfig(FrozenModel):
     on at once. watermark_ms: how long items may come out of order: a window is closed when an item's time is that far
     behind its end. late_data: what happens to items whose windows are all closed. `update` never closes a window.
     checkpoint_items: progress is stored under `state_key` at least so often (0: never), and a run that was killed goes
-    on from there: give it the same input again.
+    on from there: give it the same input again. run_id: names the input, such as a file and its date. The run that was
+    stored last is not carried out again under its name, and progress is that of a name; without one a run goes on with
+    whatever progress there is.
     """
 
     enabled: StrictFlag = False
@@ -140,6 +142,7 @@ class ModelStreamingConfig(FrozenModel):
     watermark_ms: Annotated[StrictNumber, Field(ge=0, le=_MAX_MS)] = 0
     late_data: EnumLateData = EnumLateData.DROP
     checkpoint_items: Annotated[StrictNumber, Field(ge=0, le=1_000_000_000)] = 0
+    run_id: Annotated[StrictText, Field(min_length=1, max_length=200)] | None = None
 
     @model_validator(mode="after")
     def _windows_have_watermarks(self) -> Self:
@@ -219,6 +222,7 @@ class ModelContractReducer(FrozenModel):
                 "transaction_config.enabled": self.transaction_config.enabled,
                 "backup_config.enabled": self.backup_config.enabled,
                 "streaming_config.checkpoint_items": streaming.checkpoint_items > 0,
+                "streaming_config.run_id": streaming.run_id is not None,
             }
             for name, wanted in wanting.items():
                 if wanted:
