@@ -46,6 +46,8 @@ _OF_NO_PROTOCOL: Final[Mapping[str, str]] = {
     "MemoryCaches": "The caches of this process that `cache_update` intents write to, by name.",
     **{f"IntentHandler:{kind.value}": f"Carries out intents of the type `{kind.value}`." for kind in EnumIntentType},
     "IntentHandler:contract": "Carries out intents whose route names a contract.",
+    "WorkflowRunner": "Runs workflows for the engine: the interpreter, bound to this container's nodes and services.",
+    "EngineDriver": "The engine that keeps runs of workflows; by default in memory, the last thousand that ended.",
     "Environment": "What `${env.X}` of a contract reads: a mapping, cut down to the policy's `env_names`.",
     "WallClock": "A function that gives the seconds since 1970, for Retry-After and time stamps.",
     **{name: f"Handler of `{kind}`." for kind, name in HANDLERS.items()},

@@ -28,9 +28,14 @@ from omnibase_spi.defaults import (
 from omnibase_spi.store_memory import MemoryStateManager
 
 if TYPE_CHECKING:
+    from omnibase_core.protocols.protocol_workflow_engine import StepOutcome, Work
     from omnibase_spi.db.adapter import DbAdapter
+    from omnibase_spi.engine_memory import Transact
     from omnibase_spi.secrets import LayeredSecrets
+    from omnibase_spi.workflow_tx import TransactionalSteps
 
+_KEPT_RUNS: Final = 1_000
+"""Runs of workflows that have ended and are kept in memory."""
 HANDLERS: Final = {
     "http": "HttpRestAdapter",
     "db": "DbAdapter",
@@ -83,6 +88,8 @@ def default_services(container: ModelONEXContainer) -> dict[str, Callable[[], ob
         "ProtocolTransactionManager": lambda: container.get_service("ProtocolStateManager"),
         "ProtocolLeaseStore": lambda: _leases(container),
         "ProtocolLeaseManager": lambda: _lease_manager(container),
+        "WorkflowRunner": lambda: _workflow_runner(container),
+        "EngineDriver": lambda: _workflow_engine(container),
         **_intents(container),
         **_adapters(container),
     }
@@ -160,6 +167,43 @@ def _leases(container: ModelONEXContainer) -> object:
     from omnibase_spi.lease_sql import SqlLeaseStore
 
     return _in_database(container, SqlLeaseStore, name)
+
+
+def _workflow_runner(container: ModelONEXContainer) -> object:
+    from omnibase_core.mixins.workflow_runner import WorkflowRunner
+
+    return WorkflowRunner(container)
+
+
+def _workflow_engine(container: ModelONEXContainer) -> object:
+    from omnibase_core.mixins.workflow_runner import WorkflowRunner
+    from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
+    from omnibase_spi.engine_memory import MemoryEngine
+    from omnibase_spi.engine_memory_events import RunEvents
+
+    def bus() -> ProtocolEventBus | None:
+        found = container.get_service_optional("ProtocolEventBus")
+        return found if isinstance(found, ProtocolEventBus) else None
+
+    runner = cast("WorkflowRunner", container.get_service("WorkflowRunner"))  # its key
+    return MemoryEngine(runner.run, events=RunEvents(bus), transact=_transact(container), keep_ended=_KEPT_RUNS)
+
+
+def _transact(container: ModelONEXContainer) -> "Transact":
+    def steps() -> "TransactionalSteps":
+        from omnibase_spi.workflow_tx import TransactionalSteps
+
+        adapter = cast("DbAdapter", container.get_service("DbAdapter"))  # workflows write through no other
+        if not made or made[0][0] is not adapter:
+            made[:] = [(adapter, TransactionalSteps(adapter))]
+        return made[0][1]
+
+    made: list[tuple[DbAdapter, TransactionalSteps]] = []
+
+    async def transact(connection_name: str, workflow_id: str, position: int, work: "Work") -> "StepOutcome":
+        return await steps().run(connection_name, workflow_id, position, work)
+
+    return transact
 
 
 def _lease_manager(container: ModelONEXContainer) -> object:

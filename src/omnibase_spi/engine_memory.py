@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
-from uuid import UUID
 
 from pydantic import JsonValue
 
@@ -65,6 +64,7 @@ class MemoryEngine:
     run: the interpreter. store: what an engine before has left. queues: limits by name; a queue without is unlimited.
     events: carries events to and from runs. transact: does the work of a `tx_step` (connection, run, position, work);
     without one such a step is like any other. holder: how this engine calls itself.
+    keep_ended: how many runs that have ended are kept, None for all.
 
     `clock` gives seconds since 1970 by the clock of the loop, which may be virtual.
     """
@@ -78,13 +78,15 @@ class MemoryEngine:
         events: "RunEvents | None" = None,
         transact: Transact | None = None,
         holder: str = "memory",
+        keep_ended: int | None = None,
     ) -> None:
         self._run = run
         self.store = MemoryStore() if store is None else store
         self._queues = dict(queues or {})
-        self._events = events
+        self.events = events
         self._transact = transact
         self._holder = holder
+        self._keep_ended = keep_ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self.clock: Callable[[], float] = time.time
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -239,9 +241,15 @@ class MemoryEngine:
         run.status, run.output, run.error = status, output, error
         run.updated = self.store.latest = self.clock()
         run.holder, run.context, run.task = None, None, None
-        if self._events is not None:
-            self._events.forget(run)
+        if self.events is not None:
+            self.events.forget(run)
         self._tell_waiters(run)
+        if self._keep_ended is not None:
+            self.store.ended.append(run)
+            while len(self.store.ended) > self._keep_ended:
+                oldest = self.store.ended.popleft()
+                if oldest.status.ended and self.store.runs.get(oldest.request.workflow_id) is oldest:
+                    del self.store.runs[oldest.request.workflow_id]
         self._admit(run.request.queue)
 
     @staticmethod
@@ -508,8 +516,8 @@ class MemoryEngine:
         if self._loop is asyncio.get_running_loop():
             await self._leave(0.0, "is closed")
         self._refuses = "is closed"
-        if self._events is not None:
-            await self._events.aclose()
+        if self.events is not None:
+            await self.events.aclose()
 
     async def crash(self) -> None:
         """For tests: end at once, as a killed process does. Nothing more is written, what was recorded stays."""
@@ -530,21 +538,16 @@ class MemoryEngine:
 
     # --- for contexts ----------------------------------------------------------------------------------------------
 
-    @property
-    def publish(self) -> Callable[[str, JsonValue, UUID], Awaitable[None]] | None:
-        """Publishes an event, where there is somebody to tell."""
-        return None if self._events is None else self._events.publish
-
     def listen(self, run: MemoryRun, topic: str) -> None:
         """Have events of the bus put before a run, for as long as it goes on."""
-        if topic not in run.topics or self._events is None or not self._events.knows(run, topic):
+        if topic not in run.topics or self.events is None or not self.events.knows(run, topic):
             run.topics.add(topic)
-            if self._events is None:
+            if self.events is None:
                 raise ModelOnexError(
                     f"workflow run {run.request.workflow_id!r} waits for events, and the engine has no event bus",
                     EnumCoreErrorCode.CONFIGURATION_ERROR,
                 )
-            self._events.listen(run, topic, self.deliver)
+            self.events.listen(run, topic, self.deliver)
 
     async def transact(self, connection_name: str, workflow_id: str, position: int, work: Work) -> StepOutcome:
         """The work of a `tx_step`."""

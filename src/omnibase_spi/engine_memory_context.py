@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 from uuid import UUID
@@ -23,6 +23,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     WorkflowStoppedError,
     event_types_of,
 )
+from omnibase_spi.engine_memory_events import RunEvents
 from omnibase_spi.engine_memory_store import MemoryRun, ids_of
 
 _STATUS = {
@@ -46,7 +47,7 @@ class Host(Protocol):
     async def transact(self, connection_name: str, workflow_id: str, position: int, work: Work) -> StepOutcome: ...
 
     @property
-    def publish(self) -> Callable[[str, JsonValue, UUID], Awaitable[None]] | None: ...
+    def events(self) -> RunEvents | None: ...
 
     def listen(self, run: MemoryRun, topic: str) -> None: ...
 
@@ -62,7 +63,6 @@ class MemoryContext:
         self._bells: set[asyncio.Future[None]] = set()
         self.clock = host.clock
         self.new_id = ids_of(run.request.workflow_id, run.generation).of
-        self.tells = host.publish is not None
 
     @property
     def workflow_id(self) -> str:
@@ -196,9 +196,14 @@ class MemoryContext:
 
     async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
         """See `DurableContext.emit`."""
-        publish = self._host.publish
-        if publish is not None:
-            await publish(event_type, payload, event_id)
+        events = self._host.events
+        if events is not None:
+            await events.publish(event_type, payload, event_id)
+
+    def wants(self, event_type: str) -> bool:
+        """Whether anybody could hear such an event; a run need not make what nobody hears."""
+        events = self._host.events
+        return events is not None and events.wants(event_type)
 
     def set_progress(self, progress: JsonValue) -> None:
         """See `DurableContext.set_progress`."""

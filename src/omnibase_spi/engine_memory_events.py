@@ -12,6 +12,7 @@ from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
 from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus, ProtocolSubscription
 from omnibase_core.protocols.protocol_workflow_engine import Signal, event_types_of
 from omnibase_spi.engine_memory_store import MemoryRun
+from omnibase_spi.events_memory import MemoryEventBus
 
 _log = logging.getLogger("onex.workflow")
 Deliver = Callable[[MemoryRun, Signal], None]
@@ -27,6 +28,11 @@ class RunEvents:
         self._find_bus = find_bus
         self._subscriptions: dict[tuple[str, str], list[ProtocolSubscription]] = {}
         self._leaving: list[Awaitable[None]] = []
+
+    def wants(self, event_type: str) -> bool:
+        """Whether anybody could hear such an event; a bus in memory knows, others are told everything."""
+        bus = self._find_bus()
+        return bus is not None and (not isinstance(bus, MemoryEventBus) or bus.wants(event_type))
 
     async def publish(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
         """Publish an event of a run. One that cannot be published is logged: what it tells has happened already."""

@@ -23,6 +23,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     StepError,
     StepRecord,
 )
+from omnibase_spi.workflow_names import names_of
 
 if TYPE_CHECKING:
     from omnibase_spi.engine_memory_context import MemoryContext
@@ -60,7 +61,7 @@ class MemoryRun:
 
     def view(self) -> RunView:
         request = self.request
-        name, version = _title(self)
+        name, version = names_of(request.bundle)
         return RunView(
             workflow_id=request.workflow_id,
             name=name,
@@ -95,17 +96,6 @@ class MemoryRun:
         return None
 
 
-def _title(run: MemoryRun) -> tuple[str, str]:
-    document = run.output if isinstance(run.output, dict) else {}
-    name, version = document.get("name"), document.get("version")
-    return str(name or workflow_name(run.request)), str(version or "")
-
-
-def workflow_name(request: StartRequest) -> str:
-    """What a run is called before its contract was read: the file without folder and ending."""
-    return request.bundle.root.rpartition("/")[2].partition(".")[0]
-
-
 @dataclass(slots=True)
 class MemoryStore:
     """All runs and schedules. latest: the latest moment that an engine on it has seen, so that time never goes back."""
@@ -115,6 +105,7 @@ class MemoryStore:
     latest: float = 0.0
     started: dict[str, list[float]] = field(default_factory=dict)
     count: int = 0
+    ended: deque[MemoryRun] = field(default_factory=deque)
 
 
 def hash_of(request: StartRequest) -> bytes:

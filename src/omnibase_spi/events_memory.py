@@ -124,6 +124,10 @@ class MemoryEventBus:
             raise
         return self._put_all(envelope, name, key, reserved, loop.time())
 
+    def wants(self, event_type: str) -> bool:
+        """Whether somebody would hear an event of this type, published under no other topic, now."""
+        return event_type in self._routes
+
     def _put_all(
         self, envelope: ModelEventEnvelope[object], topic: str, key: str | None, queues: list[Queue], now: float
     ) -> EventReceipt:

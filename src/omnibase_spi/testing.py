@@ -120,6 +120,9 @@ class RecordingBus(MemoryEventBus):
         self.published.append((envelope, receipt.topic, key))
         return receipt
 
+    def wants(self, event_type: str) -> bool:  # noqa: ARG002  # it remembers all of them
+        return True
+
     def payloads(self, event_type: str | None = None) -> list[object]:
         """What was published, of one event type or of all."""
         return [each.payload for each, _topic, _key in self.published if event_type in {None, each.event_type}]
@@ -176,6 +179,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual = _VirtualSelector()
         super().__init__(self._virtual)
+        self._clock_resolution = 1e-6  # the usual nanosecond is lost in a float after some months
 
     def time(self) -> float:
         return self._virtual.now

@@ -1,7 +1,7 @@
 """Workflow plans built by hand, services that remember their calls, and engines in memory around them."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pydantic import JsonValue
@@ -15,9 +15,18 @@ from omnibase_core.enums.enum_workflow import (
 )
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.workflow_interpreter import interpret
-from omnibase_core.mixins.workflow_steps import LoadedNode, StepRunner
+from omnibase_core.mixins.workflow_steps import StepRunner
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
-from omnibase_core.protocols.protocol_workflow_engine import DurableContext, RunWorkflow, WorkflowBundle
+from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
+from omnibase_core.protocols.protocol_workflow_engine import (
+    DurableContext,
+    RunView,
+    RunWorkflow,
+    StartRequest,
+    StepRecord,
+    WorkflowBundle,
+)
+from omnibase_core.utils.contract_loader import LoadedContract
 from omnibase_core.utils.workflow_plan import (
     DependencyPlan,
     MakeValue,
@@ -29,6 +38,9 @@ from omnibase_core.utils.workflow_plan import (
     WorkflowPlan,
     WorkflowScope,
 )
+from omnibase_spi.engine_memory import MemoryEngine
+from omnibase_spi.engine_memory_events import RunEvents
+from omnibase_spi.testing import run_virtual
 
 ONCE = RetryPlan(1, lambda _attempt, _random: 0.0)
 BUNDLE = WorkflowBundle("workflow.yaml", {"workflow.yaml": "by hand"}, "0" * 64)
@@ -192,7 +204,7 @@ class Service:
             if self.seconds:
                 await asyncio.sleep(self.seconds)
             act = self.acts.get(str(parameters), parameters)
-            if isinstance(act, list):
+            if isinstance(act, list) and str(parameters) in self.acts:
                 act = act.pop(0) if len(act) > 1 else act[0]
             if isinstance(act, BaseException):
                 raise act
@@ -217,7 +229,7 @@ class Bench:
 
     plan: WorkflowPlan
     service: Service = field(default_factory=Service)
-    nodes: Mapping[str, LoadedNode] = field(default_factory=dict)
+    nodes: Mapping[str, LoadedContract] = field(default_factory=dict)
     container: ModelONEXContainer = field(default_factory=ModelONEXContainer)
 
     def __post_init__(self) -> None:
@@ -239,3 +251,76 @@ def needs(service: str, version: str | None = None, *, optional: bool = False) -
 
     kind = EnumDependencyType.OPTIONAL if optional else EnumDependencyType.REQUIRED
     return DependencyPlan(service, kind, version)
+
+
+Drive = Callable[[MemoryEngine], Coroutine[object, object, object]]
+"""What a test does to an engine while its run goes on."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A run that has ended."""
+
+    view: RunView
+    service: Service
+    steps: Sequence[StepRecord]
+
+    @property
+    def document(self) -> dict[str, JsonValue]:
+        assert isinstance(self.view.output, dict), self.view.error
+        return self.view.output
+
+    @property
+    def output(self) -> JsonValue:
+        return self.document["output"]
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        found = self.document["steps"]
+        assert isinstance(found, dict)
+        return {name: str(entry["status"]) for name, entry in found.items() if isinstance(entry, dict)}
+
+    def result(self, step_id: str) -> dict[str, JsonValue]:
+        found = self.document["steps"]
+        assert isinstance(found, dict)
+        entry = found[step_id]
+        assert isinstance(entry, dict)
+        return entry
+
+    def error(self, step_id: str) -> str:
+        found = self.result(step_id)["error"]
+        return str(found["message"]) if isinstance(found, dict) else ""
+
+    @property
+    def seconds(self) -> float:
+        began, ended = self.document["started_at"], self.document["ended_at"]
+        assert isinstance(began, float)
+        assert isinstance(ended, float)
+        return round(ended - began, 3)
+
+
+def ran(
+    plan: WorkflowPlan,
+    service: Service | None = None,
+    input_data: JsonValue = None,
+    drive: Drive | None = None,
+    bus: ProtocolEventBus | None = None,
+    nodes: Mapping[str, LoadedContract] | None = None,
+) -> Ran:
+    """Run a plan in virtual time on an engine in memory, as the run `w`."""
+    bench = Bench(plan, service or Service(), nodes or {})
+
+    async def main() -> Ran:
+        engine = MemoryEngine(bench.run, events=None if bus is None else RunEvents(lambda: bus))
+        try:
+            await engine.start(StartRequest("w", BUNDLE, input_data))
+            if drive is not None:
+                await drive(engine)
+            view = await engine.wait("w")
+            return Ran(view, bench.service, await engine.steps("w"))
+        finally:
+            await engine.aclose()
+            if bus is not None:
+                await bus.aclose()
+
+    return run_virtual(main())

@@ -14,16 +14,20 @@ from omnibase_core.mixins.service_health import Ping
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.contracts.model_contract_effect import ModelContractEffect
+from omnibase_core.models.contracts.model_contract_orchestrator import ModelContractOrchestrator
 from omnibase_core.models.contracts.model_contract_reducer import ModelContractReducer
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import ModelDbIOConfig, ModelKafkaIOConfig
 from omnibase_core.models.model_compute_input import ModelComputeInput
 from omnibase_core.models.model_compute_output import ModelComputeOutput
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_effect_output import ModelEffectOutput
+from omnibase_core.models.model_orchestrator_input import ModelOrchestratorInput
+from omnibase_core.models.model_orchestrator_output import ModelOrchestratorOutput
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import ModelReducerOutput
 from omnibase_core.nodes.node_compute import NodeCompute
 from omnibase_core.nodes.node_effect import NodeEffect
+from omnibase_core.nodes.node_orchestrator import NodeOrchestrator
 from omnibase_core.nodes.node_reducer import NodeReducer
 from omnibase_core.protocols.protocol_services import ProtocolAlgorithmRegistry
 from omnibase_core.registry.effect_handler_registry import EffectHandlerRegistry
@@ -127,3 +131,21 @@ class ModelServiceReducer(MixinService, NodeReducer):
             return await self.process(input_data)
         contract = input_data
         return await self._counted(lambda: run_aggregation(contract, self.container), _well, "reduce")
+
+
+class ModelServiceOrchestrator(MixinService, NodeOrchestrator):
+    """An orchestrator node that runs as a service. Calls are counted under the class name and `orchestrate`."""
+
+    async def process(self, input_data: ModelOrchestratorInput) -> ModelOrchestratorOutput:
+        """Like `NodeOrchestrator.process`, counted."""
+        run = super().process
+        return await self._counted(lambda: run(input_data), _well, "orchestrate")
+
+    async def execute_orchestration(
+        self, input_data: ModelOrchestratorInput | ModelContractOrchestrator
+    ) -> ModelOrchestratorOutput:
+        """Run the node's workflow; or a `ModelContractOrchestrator`, which brings steps over services and input."""
+        if isinstance(input_data, ModelOrchestratorInput):
+            return await self.process(input_data)
+        contract = input_data
+        return await self._counted(lambda: self.run_services(contract), _well, "orchestrate")

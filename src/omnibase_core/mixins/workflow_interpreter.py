@@ -64,7 +64,8 @@ async def interpret(
 def _output(run: WorkflowRun) -> JsonValue:
     make = run.plan.make_output
     if make is None:
-        return dict(run.outputs)
+        outputs = run.outputs
+        return {step.step_id: outputs[step.step_id] for step in run.plan.steps if step.step_id in outputs}
     variables: dict[str, JsonValue] = {
         "id": run.context.workflow_id,
         "name": run.plan.name,

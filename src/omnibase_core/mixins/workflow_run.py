@@ -1,7 +1,7 @@
 """What a run of a workflow knows while it goes on, how one step is carried out, and the document it ends with."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -85,7 +85,7 @@ class WorkflowRun:
         self._action_ids: dict[int, str] = {}
         self._new_id = context.new_id
         self._workflow_id = context.workflow_id
-        self._tells: bool = getattr(context, "tells", True)  # an engine may know that nobody could hear
+        self._wants: Callable[[str], bool] | None = getattr(context, "wants", None)  # an engine may know who listens
         lease, token = context.fence
         self._variables: dict[str, JsonValue] = {
             "id": context.workflow_id,
@@ -164,6 +164,8 @@ class WorkflowRun:
             if self.deadline is not None and context.clock() >= self.deadline:
                 return StepOutcome(_FAILED, None, timed_out("the workflow"))
             return self.runner.run_pure(bound, scope, call, context.clock)
+        if not recorded and step.pure:
+            return await self.runner.run(bound, scope, call, context.clock, self.deadline)
         work = partial(self.runner.run, bound, scope, call, context.clock, self.deadline)
         if step.connection is not None:
             return await context.tx_step(position, name, step.connection, work)
@@ -255,7 +257,7 @@ class WorkflowRun:
 
     async def tell(self, step: PlannedStep) -> None:
         """Publish that the step has ended; a replay publishes the same id again."""
-        if not self._tells:
+        if self._wants is not None and not self._wants(STEP_COMPLETED_EVENT):
             return
         outcome = self.outcomes[step.index]
         payload: dict[str, JsonValue] = {
@@ -287,6 +289,8 @@ class WorkflowRun:
             "output": output,
             "error": error_json(error),
             "steps": dict(results),
+            "lease": self._variables["lease"],
+            "token": self._variables["token"],
             "success_rate": done / counting if counting else 1.0,
             "parallelism_achieved": self.most_running,
             "started_at": self.started.timestamp(),
@@ -308,6 +312,7 @@ class WorkflowRun:
         if step.index in self.compensated:
             result["status"] = EnumStepStatus.COMPENSATED.value
         result["step_type"] = step.kind.value
+        result["node"] = step.node
         if step.index in self.begun and step.kind in NODES:
             result["action_id"] = self.call(step).action_id
         counted = self.counted.get(step.index)

@@ -5,13 +5,12 @@ writes could share a transaction with its record.
 """
 
 import asyncio
-import hashlib
 import inspect
 import random
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, cast
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -25,7 +24,7 @@ from omnibase_core.logging.redaction import redact, redact_value
 from omnibase_core.mixins.cut import Cut, CutOffError
 from omnibase_core.mixins.effect_binding import Container, keep_in_loop
 from omnibase_core.mixins.mixin_effect_execution import MixinEffectExecution
-from omnibase_core.models.contracts.contract_model import ContractModel
+from omnibase_core.mixins.pipeline_limits import run_limited_async
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.protocols.protocol_workflow_engine import StepError, StepOutcome, WorkflowBundle
@@ -36,6 +35,9 @@ from omnibase_core.utils.fsm_executor import FsmAction
 from omnibase_core.utils.fsm_executor import step as machine_step
 from omnibase_core.utils.fsm_plan import FsmPlan
 from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowScope
+
+if TYPE_CHECKING:
+    from omnibase_core.utils.contract_loader import LoadedContract
 
 WORKFLOW_TIMEOUT: Final = "WorkflowTimeoutError"
 """`kind` of the error of a step for which the workflow's time was up."""
@@ -51,19 +53,6 @@ _HOPELESS: Final = frozenset(
     }
 )
 """What repeating cannot mend; a retry condition may name one all the same."""
-
-
-class LoadedNode(Protocol):
-    """What is needed of a loaded contract."""
-
-    @property
-    def kind(self) -> str: ...
-
-    @property
-    def subcontract(self) -> ContractModel: ...
-
-    @property
-    def plan(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,19 +106,16 @@ class _Effect(MixinEffectExecution):
 class StepRunner:
     """Runs the steps of one workflow on the services of one container.
 
-    nodes: loaded contracts by the path that steps name. rng: of the jitter between attempts. bundle: the texts, of
-    which child workflows are a part.
+    nodes: loaded contracts by the path that steps name. rng: of the jitter between attempts.
     """
 
     def __init__(
         self,
-        nodes: Mapping[str, LoadedNode],
+        nodes: Mapping[str, "LoadedContract"],
         container: Container,
         rng: Callable[[], float] = random.random,
-        bundle: WorkflowBundle | None = None,
     ) -> None:
         self._nodes = nodes
-        self._bundle = bundle
         self.container = container
         self._rng = rng
         self._bound: dict[int, BoundStep] = {}
@@ -143,13 +129,15 @@ class StepRunner:
         return found
 
     def child_bundle(self, step: PlannedStep) -> WorkflowBundle:
-        """The texts of a child workflow. Raises CONFIGURATION_ERROR for a run that has no texts."""
-        if self._bundle is None or step.node is None:
+        """The texts of a child workflow. Raises CONFIGURATION_ERROR for a step that names none."""
+        node = self._nodes.get(step.node or "")
+        workflow = None if node is None else node.workflow
+        if workflow is None:
             raise ModelOnexError(
-                f"step {step.step_id!r} starts a workflow from a file, and this run was not made of files",
+                f"step {step.step_id!r} starts a workflow, but {step.node!r} is none",
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
-        return child_bundle(self._bundle, step.node)
+        return workflow.bundle
 
     def _bind(self, step: PlannedStep) -> BoundStep:
         name = step.node or step.step_id
@@ -165,10 +153,7 @@ class StepRunner:
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
         if kind == "compute":
-            compute = cast("ComputePlan", node.plan)  # of this kind
-            return BoundStep(
-                step, compute=lambda data, _call: cast("JsonValue", compute_or_raise(compute, data).output)
-            )
+            return _computing(step, cast("ComputePlan", node.plan))  # of this kind
         if kind == "reducer":
             machine = cast("FsmPlan", node.plan)  # of this kind
             return BoundStep(step, compute=lambda data, call: _reduced(machine, data, call))
@@ -278,6 +263,17 @@ class _Service:
         return cast("JsonValue", to_jsonable_python(made, fallback=str))  # JSON, typed as Any
 
 
+def _computing(step: PlannedStep, plan: ComputePlan) -> BoundStep:
+    """A pipeline: at once where it cannot be long, else where it can be stopped."""
+    if plan.small_input is None and plan.subcontract.parallel is None:
+        return BoundStep(step, compute=lambda data, _call: cast("JsonValue", compute_or_raise(plan, data).output))
+
+    async def invoke(data: JsonValue, _call: StepCall) -> JsonValue:
+        return cast("JsonValue", (await run_limited_async(plan, data)).output)  # a pipeline gives JSON
+
+    return BoundStep(step, invoke=invoke)
+
+
 def _reduced(machine: FsmPlan, data: JsonValue, call: StepCall) -> JsonValue:
     """One action on a machine: input `{action, state, payload}`, output `{state, intents, transition}`."""
     if not isinstance(data, dict) or not isinstance(data.get("action"), str):
@@ -330,9 +326,3 @@ def _may_help(problem: BaseException, error: StepError, conditions: frozenset[st
         return error.code not in _HOPELESS
     names = {error.code.value, error.kind, *(each.__name__ for each in type(problem).__mro__)}
     return not conditions.isdisjoint(names)
-
-
-def child_bundle(bundle: WorkflowBundle, path: str) -> WorkflowBundle:
-    """The same texts, with another workflow of theirs as the one that is run."""
-    digest = hashlib.sha256(f"{bundle.digest}\n{path}".encode()).hexdigest()
-    return WorkflowBundle(path, bundle.files, digest)

@@ -100,10 +100,14 @@ def _timeout(run: WorkflowRun, step: PlannedStep, wait: WaitPlan, limit: datetim
 
 
 def _value(step: PlannedStep, signal: Signal) -> JsonValue:
-    """What a step has received; of an approval `{approved, by, ...}`, and only a plain yes approves."""
-    if step.kind is not EnumWorkflowStepType.APPROVAL:
-        return signal.payload
+    """What a step has received, of an event its payload.
+
+    Of an approval `{approved, by, ...}`; only a plain yes approves.
+    """
     said = signal.payload
+    if step.kind is not EnumWorkflowStepType.APPROVAL:
+        of_event = step.wait is not None and step.wait.event_type is not None and isinstance(said, dict)
+        return said.get("payload") if of_event and isinstance(said, dict) else said
     fields: dict[str, JsonValue] = dict(said) if isinstance(said, dict) else {}
     approved = fields.get("approved") if isinstance(said, dict) else said
     return {**fields, "approved": approved is True, "by": signal.sender or fields.get("by")}

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from omnibase_core.models.model_compute_output import ComputeFailedError, ModelComputeOutput
     from omnibase_core.models.model_intent import ModelIntent
     from omnibase_core.models.model_intent_result import IntentExecutionResult
+    from omnibase_core.models.model_orchestrator_input import ModelOrchestratorInput
+    from omnibase_core.models.model_orchestrator_output import ModelOrchestratorOutput, OrchestrationFailedError
     from omnibase_core.models.model_reducer_input import ModelReducerInput
     from omnibase_core.models.model_reducer_output import ModelReducerOutput
     from omnibase_core.nodes.intent_executor import IntentExecutor
     from omnibase_core.nodes.node_compute import NodeCompute
+    from omnibase_core.nodes.node_orchestrator import NodeOrchestrator
     from omnibase_core.nodes.node_reducer import NodeReducer
     from omnibase_core.protocols.protocol_lease import WorkflowLease
 
@@ -37,11 +40,15 @@ __all__ = [
     "ModelEffectOutput",
     "ModelEffectTransaction",
     "ModelIntent",
+    "ModelOrchestratorInput",
+    "ModelOrchestratorOutput",
     "ModelReducerInput",
     "ModelReducerOutput",
     "NodeCompute",
     "NodeEffect",
+    "NodeOrchestrator",
     "NodeReducer",
+    "OrchestrationFailedError",
     "WorkflowLease",
     "WorkflowStateManager",
 ]
@@ -56,10 +63,14 @@ _LATER: Final = {
     "ModelComputeInput": "omnibase_core.models.model_compute_input",
     "ModelComputeOutput": "omnibase_core.models.model_compute_output",
     "ModelIntent": "omnibase_core.models.model_intent",
+    "ModelOrchestratorInput": "omnibase_core.models.model_orchestrator_input",
+    "ModelOrchestratorOutput": "omnibase_core.models.model_orchestrator_output",
     "ModelReducerInput": "omnibase_core.models.model_reducer_input",
     "ModelReducerOutput": "omnibase_core.models.model_reducer_output",
     "NodeCompute": "omnibase_core.nodes.node_compute",
+    "NodeOrchestrator": "omnibase_core.nodes.node_orchestrator",
     "NodeReducer": "omnibase_core.nodes.node_reducer",
+    "OrchestrationFailedError": "omnibase_core.models.model_orchestrator_output",
     "WorkflowLease": "omnibase_core.protocols.protocol_lease",
     "WorkflowStateManager": "omnibase_core.mixins.workflow_actions",
 }

@@ -1,0 +1,300 @@
+"""What follows a failure: attempts, times that are up, compensation, outcomes that nobody knows."""
+
+import asyncio
+
+import pytest
+from pydantic import JsonValue
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumOnFailure, EnumWorkflowCoordination, EnumWorkflowStepType
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.utils.workflow_plan import WorkflowScope
+from tests.support.workflows import Service, failure, plan_of, ran, retried, step, wait
+
+PARALLEL = EnumWorkflowCoordination.PARALLEL
+CODES = EnumCoreErrorCode
+
+
+def attempt(scope: WorkflowScope) -> JsonValue:
+    return scope.workflow["attempt"]
+
+
+class TestAttempts:
+    """Retries happen inside the one record of a step."""
+
+    def test_a_step_is_repeated_after_its_delay_until_it_succeeds(self) -> None:
+        """Attempts and times are in its result; the attempt is readable."""
+        service = Service({str(n): failure() for n in (1, 2)})
+
+        done = ran(plan_of(step("a", make_input=attempt, retry=retried(5, 10))), service)
+
+        assert done.service.calls == [1, 2, 3]
+        assert done.result("a")["attempts"] == 3
+        assert done.seconds == 20
+        assert len(done.steps) == 1
+
+    def test_attempts_end(self) -> None:
+        """And then the step has failed."""
+        done = ran(plan_of(step("a", retry=retried(3), on_failure=EnumOnFailure.RETRY)), Service({"a": failure("no")}))
+
+        assert done.statuses == {"a": "failed"}
+        assert done.result("a")["attempts"] == 3
+
+    @pytest.mark.parametrize(
+        ("error", "conditions", "repeated"),
+        [
+            (failure("x", CODES.TIMEOUT), frozenset({"TIMEOUT"}), True),
+            (failure("x", CODES.CONFLICT), frozenset({"TIMEOUT"}), False),
+            (ConnectionResetError("x"), frozenset({"ConnectionResetError"}), True),
+            (ConnectionResetError("x"), frozenset({"OSError"}), True),
+            (KeyError("x"), frozenset({"OSError"}), False),
+            (TimeoutError("x"), frozenset({"TIMEOUT"}), True),
+            (failure("x", CODES.VALIDATION_ERROR), None, False),
+            (failure("x", CODES.VALIDATION_ERROR), frozenset({"VALIDATION_ERROR"}), True),
+            (failure("x", CODES.CONFLICT), None, True),
+            (ValueError("x"), None, True),
+        ],
+    )
+    def test_conditions_name_codes_and_classes(
+        self, error: Exception, conditions: frozenset[str] | None, repeated: bool
+    ) -> None:
+        """Base classes count; without conditions all is repeated that a repetition may mend."""
+        service = Service({"a": [error, "ok"]})
+
+        done = ran(plan_of(step("a", retry=retried(2, 1, conditions))), service)
+
+        assert len(done.service.calls) == (2 if repeated else 1)
+        assert done.statuses == {"a": "completed" if repeated else "failed"}
+
+    def test_nobody_knows_whether_it_happened_so_it_is_not_repeated(self) -> None:
+        """An effect by a service is not idempotent; its outcome is unknown."""
+        service = Service({"a": failure("lost", CODES.OUTCOME_UNKNOWN)})
+
+        done = ran(plan_of(step("a", retry=retried(3))), service)
+
+        assert done.service.calls == ["a"]
+        assert done.statuses == {"a": "unknown"}
+
+    @pytest.mark.parametrize(
+        "fields",
+        [{"idempotency_key": lambda _scope: "k"}, {"kind": EnumWorkflowStepType.COMPUTE}],
+    )
+    def test_what_is_idempotent_is_repeated_all_the_same(self, fields: dict[str, object]) -> None:
+        """By its key, or because it has no effect."""
+        service = Service({"a": [failure("lost", CODES.OUTCOME_UNKNOWN), "ok"]})
+
+        done = ran(plan_of(step("a", retry=retried(3), **fields)), service)
+
+        assert done.service.calls == ["a", "a"]
+        assert done.statuses == {"a": "completed"}
+
+    def test_an_unknown_outcome_is_told_also_where_the_run_goes_on(self) -> None:
+        """Skipping does not make it known."""
+        service = Service({"a": failure("lost", CODES.OUTCOME_UNKNOWN)})
+
+        done = ran(plan_of(step("a", on_failure=EnumOnFailure.SKIP), step("b", "a")), service)
+
+        assert done.statuses == {"a": "unknown", "b": "completed"}
+        assert done.output == {"a": None, "b": "b"}
+
+
+class TestTime:
+    """Limits of a step's attempt, and of the whole."""
+
+    def test_an_attempt_that_takes_too_long_is_cut_off(self) -> None:
+        """An effect that was cut off may have happened: unknown, and not repeated."""
+        done = ran(plan_of(step("a", timeout_ms=2000, retry=retried(3))), Service(seconds=60))
+
+        assert done.statuses == {"a": "unknown"}
+        assert done.error("a") == "the time of attempt 1 of step 'a' was up"
+        assert done.seconds == 2
+
+    def test_a_cut_off_attempt_that_does_no_harm_is_repeated(self) -> None:
+        """The next one is quick."""
+        service = Service({"1": lambda _: asyncio.sleep(60), "2": "quick"})
+        a = step("a", timeout_ms=2000, retry=retried(3), make_input=attempt, kind=EnumWorkflowStepType.COMPUTE)
+
+        done = ran(plan_of(a), service)
+
+        assert done.output == {"a": "quick"}
+        assert done.seconds == 3
+
+    def test_a_workflow_ends_when_its_time_is_up(self) -> None:
+        """The step under way is cut off, whatever its policy; nothing follows but compensation."""
+        plan = plan_of(
+            step("a", compensate=step("undo")),
+            step("b", "a", kind=EnumWorkflowStepType.COMPUTE, on_failure=EnumOnFailure.SKIP),
+            step("c", "b"),
+            timeout_ms=5_000,
+        )
+
+        done = ran(plan, Service({"b": lambda _: asyncio.sleep(60)}, seconds=1))
+
+        assert done.statuses == {"a": "compensated", "b": "failed", "c": "skipped"}
+        assert done.view.error is not None
+        assert done.view.error.code is CODES.TIMEOUT
+        assert done.service.calls == ["a", "b", "undo"]
+        assert done.seconds == 6
+
+    def test_no_step_begins_after_the_time_of_the_workflow(self) -> None:
+        """Found at the beginning of its work, so it is recorded."""
+        done = ran(plan_of(step("a"), step("b"), timeout_ms=3_000), Service({"a": lambda _: slow_and_deaf()}))
+
+        assert done.statuses["b"] == "failed"
+        assert done.service.calls == ["a"]
+
+    def test_an_attempt_is_not_waited_for_beyond_the_end(self) -> None:
+        """A delay that would end after it is not begun."""
+        done = ran(plan_of(step("a", retry=retried(9, 3)), timeout_ms=5_000), Service({"a": failure("no")}))
+
+        assert done.result("a")["attempts"] == 2
+        assert done.seconds == 3
+
+
+async def slow_and_deaf() -> str:
+    """Work that hears nothing of its cancellation and ends with a result."""
+    ends = asyncio.get_running_loop().time() + 3.5
+    while (left := ends - asyncio.get_running_loop().time()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:
+            continue
+    return "late"
+
+
+class TestCompensation:
+    """What was done is undone in reverse order of completion."""
+
+    def test_completed_steps_are_undone_the_last_first(self) -> None:
+        """By order of completion, not of declaration."""
+        service = Service({"slow": lambda _: asyncio.sleep(5, "s"), "bad": lambda _: fail_at(9)})
+        plan = plan_of(
+            step("slow", compensate=step("undo slow")),
+            step("quick", compensate=step("undo quick")),
+            step("bare"),
+            step("bad", compensate=step("undo bad")),
+            coordination=PARALLEL,
+        )
+
+        done = ran(plan, service)
+
+        assert done.service.calls[4:] == ["undo slow", "undo quick"]
+        assert done.statuses == {"slow": "compensated", "quick": "compensated", "bare": "completed", "bad": "failed"}
+        assert done.document["compensations"] == [
+            {"step_id": "slow", "item": None, "by": "undo slow", "status": "completed", "error": None},
+            {"step_id": "quick", "item": None, "by": "undo quick", "status": "completed", "error": None},
+        ]
+
+    @pytest.mark.parametrize(
+        ("policy", "error", "undone"),
+        [
+            (None, failure(), []),
+            (EnumOnFailure.ABORT, failure(), []),
+            (EnumOnFailure.COMPENSATE, failure(), ["undo a"]),
+            (None, failure("lost", CODES.OUTCOME_UNKNOWN), ["undo a"]),
+        ],
+    )
+    def test_the_failed_step_itself_is_undone_if_it_asks_or_may_have_happened(
+        self, policy: EnumOnFailure | None, error: ModelOnexError, undone: list[str]
+    ) -> None:
+        """on_failure: compensate, and unknown outcomes."""
+        plan = plan_of(step("a", on_failure=policy, compensate=step("undo a")))
+
+        done = ran(plan, Service({"a": error}))
+
+        assert done.service.calls == ["a", *undone]
+
+    def test_a_compensation_reads_what_its_step_read_and_what_it_gave(self) -> None:
+        """Outputs of steps, and the item of each of a list, the last first."""
+        undo = step("undo", make_input=lambda scope: ["undo", scope.item, scope.index, scope.steps["a"]])
+        plan = plan_of(step("a"), step("each", for_each=lambda _: ["x", "y"], compensate=undo), step("bad"))
+
+        done = ran(plan, Service({"bad": failure()}))
+
+        assert done.service.calls[-2:] == [["undo", "y", 1, "a"], ["undo", "x", 0, "a"]]
+        assert [record.name for record in done.steps][-2:] == ["undo[0]", "undo[1]"]
+
+    def test_one_that_fails_does_not_keep_the_others_from_running(self) -> None:
+        """It is told; the step is not `compensated`."""
+        plan = plan_of(step("a", compensate=step("undo a")), step("b", compensate=step("undo b")), step("bad"))
+
+        done = ran(plan, Service({"bad": failure(), "undo b": failure("stuck")}))
+
+        assert done.statuses == {"a": "compensated", "b": "completed", "bad": "failed"}
+        told = done.document["compensations"]
+        assert isinstance(told, list)
+        assert isinstance(told[0], dict)
+        assert told[0]["status"] == "failed"
+        assert done.service.calls[-1] == "undo a"
+
+    def test_skipped_steps_are_not_undone(self) -> None:
+        """Neither those that did not run nor those whose failure was passed over."""
+        undo = step("undo")
+        plan = plan_of(
+            step("a", when=lambda _: False, compensate=undo),
+            step("b", on_failure=EnumOnFailure.SKIP, compensate=step("undo b")),
+            step("bad"),
+        )
+
+        done = ran(plan, Service({"b": failure(), "bad": failure()}))
+
+        assert done.service.calls == ["b", "bad"]
+
+    def test_a_run_that_goes_on_in_spite_of_errors_undoes_nothing(self) -> None:
+        """Compensation belongs to aborting."""
+        done = ran(
+            plan_of(step("a", compensate=step("undo")), step("bad"), continue_on_error=True),
+            Service({"bad": failure()}),
+        )
+
+        assert done.service.calls == ["a", "bad"]
+
+
+async def fail_at(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    raise failure()
+
+
+def test_an_output_that_cannot_be_made_fails_the_run() -> None:
+    """With all that was done in the document."""
+
+    def output(_scope: WorkflowScope) -> JsonValue:
+        raise failure("no such field", CODES.VALIDATION_ERROR)
+
+    done = ran(plan_of(step("a"), make_output=output))
+    good = ran(plan_of(step("a"), make_output=lambda s: {"got": s.steps["a"], "id": s.workflow["id"]}))
+
+    assert done.statuses == {"a": "completed"}
+    assert done.view.error is not None
+    assert done.view.error.message.endswith("its output cannot be made: no such field")
+    assert good.output == {"got": "a", "id": "w"}
+
+
+def test_input_that_does_not_fit_is_refused_before_anything_runs() -> None:
+    """With all problems."""
+    done = ran(plan_of(step("a"), check_input=lambda _: ["x is missing", "y is no number"]))
+
+    assert done.service.calls == []
+    assert done.view.output is None
+    assert done.view.error is not None
+    assert done.view.error.code is CODES.VALIDATION_ERROR
+    assert done.view.error.message == "workflow 'by hand': its input does not fit: x is missing; y is no number"
+
+
+def test_a_cancelled_run_tells_which_steps_were_cancelled() -> None:
+    """Those under way; what had ended stays, and nothing is undone."""
+
+    async def cancel(engine: object) -> None:
+        await asyncio.sleep(1.5)
+        await engine.cancel(["w"])  # type: ignore[attr-defined]  # an engine
+
+    plan = plan_of(
+        step("a", compensate=step("undo")), step("b"), wait("c", signal="never"), step("d", "b"), coordination=PARALLEL
+    )
+
+    done = ran(plan, Service({"b": lambda _: asyncio.sleep(60)}, seconds=1), drive=cancel)
+
+    assert done.view.status.value == "cancelled"
+    assert done.statuses == {"a": "completed", "b": "cancelled", "c": "cancelled", "d": "skipped"}
+    assert done.service.calls == ["a", "b"]
+    assert done.service.running == 0
