@@ -4,6 +4,7 @@ from typing import Final
 
 from docs.field_tables import default_of, meanings, paragraph, table
 from docs.templates_section import LIMITS, templates
+from omnibase_core.enums.enum_compute import EnumTransformationType
 from omnibase_core.models.contracts.contract_model import ContractModel
 from omnibase_core.models.contracts.model_contract_file import ModelContractFile
 from omnibase_core.models.contracts.subcontracts.effect_retry_config import IDEMPOTENCY_DEFAULTS
@@ -42,6 +43,27 @@ _TITLES = {
     "ModelEffectObservability": "`observability`",
     "ModelEffectInputSchema": "`input_schema`",
     "ModelEffectContractMetadata": "`metadata`",
+    "ModelComputeContractFile": "The file",
+    "ModelComputeSubcontract": "`compute_subcontract`",
+    "ModelComputeParallelConfig": "`parallel`",
+    "ModelComputeTransformationStep": "Step: transformation",
+    "ModelComputeMappingStep": "Step: mapping",
+    "ModelComputeMappingConfig": "`mapping_config`",
+    "ModelComputeValidationStep": "Step: validation",
+    "ModelComputeValidationConfig": "`validation_config`",
+    "ModelComputeConditionalStep": "Step: conditional",
+    "ModelComputeParallelStep": "Step: parallel",
+    **{
+        f"Model{name.title().replace('_', '')}Config": f"`{name}`"
+        for name in EnumTransformationType
+        if name != EnumTransformationType.IDENTITY
+    },
+    "ModelReducerContractFile": "The file",
+    "ModelReducerSubcontract": "`reducer_subcontract`",
+    "ModelFSMSubcontract": "`state_machine`",
+    "ModelFSMState": "State",
+    "ModelFSMTransition": "Transition",
+    "ModelFSMIntent": "Intent",
     "ModelOrchestratorContractFile": "The file",
     "ModelOrchestratorSubcontract": "`orchestrator_subcontract`",
     "ModelWorkflowStep": "Step",

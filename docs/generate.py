@@ -11,6 +11,7 @@ from typing import Final
 from docs.commands_page import commands
 from docs.contract_page import effect_contract
 from docs.diagnostics_page import diagnostics
+from docs.pure_pages import compute_contract, reducer_contract
 from docs.services_page import services
 from docs.words_pages import errors, settings
 from docs.workflow_page import workflow_contract
@@ -19,6 +20,8 @@ REFERENCE: Final = Path(__file__).parent / "reference"
 NOTE: Final = "<!-- Written by python -m docs.generate; changes belong into the source that it reads. -->\n\n"
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "effect-contract.md": effect_contract,
+    "compute-contract.md": compute_contract,
+    "reducer-contract.md": reducer_contract,
     "workflow-contract.md": workflow_contract,
     "diagnostics.md": diagnostics,
     "errors.md": errors,

@@ -129,7 +129,7 @@ async def _parts(
     try:
         async with asyncio.timeout(None if limit is None else limit + GRACE_SECONDS) as timer:
             return await run_chunks(
-                Work(work, f"compute {plan.subcontract.operation_name!r}"),
+                Work(work, "parallel"),
                 items,
                 workers=parallel.worker_count,
                 backend=backend,

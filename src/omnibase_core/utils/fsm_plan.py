@@ -35,7 +35,7 @@ SOURCES: Final = ("state", "payload", "input", "meta")
 """What may stand behind `${`; `input` is another name of `payload`."""
 _ROOTS: Final = ("state", "payload", "meta")
 _PLAIN: Final = frozenset({str, int, bool, type(None)})
-_META: Final = frozenset({"action_id", "timestamp", "correlation_id", "trigger"})
+META_NAMES: Final = frozenset({"action_id", "timestamp", "correlation_id", "trigger"})
 
 
 class MachineScope(Scope):
@@ -280,14 +280,14 @@ class _Compiler:
         for part in template:
             if isinstance(part, Hole) and part.source == "meta":
                 self.uses_meta = True
-                if part.path[0] not in _META:
+                if part.path[0] not in META_NAMES:
                     self._report(
                         Breach(
                             "E-TEMPLATE",
                             f"meta has no {part.path[0]!r}",
                             (*path, Offset(part.offset)),
                             found=part.text,
-                            allowed=", ".join(sorted(_META)),
+                            allowed=", ".join(sorted(META_NAMES)),
                             fix="use one of these",
                         )
                     )

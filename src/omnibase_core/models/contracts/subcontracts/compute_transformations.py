@@ -18,6 +18,7 @@ class ModelRegexConfig(ContractModel):
 
     pattern: a regular expression of the package `regex`. replacement: `\1` and `\g<name>` are groups. flags: as in
     Python. A search ends after the step's time limit, or after a second where there is none.
+    config_type: the name of the transformation.
     """
 
     config_type: Literal[EnumTransformationType.REGEX]
@@ -27,21 +28,33 @@ class ModelRegexConfig(ContractModel):
 
 
 class ModelCaseConversionConfig(ContractModel):
-    """Change the case of a text. titlecase: each run of letters begins with a capital."""
+    """Change the case of a text.
+
+    mode: uppercase, lowercase or titlecase, where each run of letters begins with a capital.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.CASE_CONVERSION]
     mode: Annotated[StrictText, Field(pattern="^(uppercase|lowercase|titlecase)$")]
 
 
 class ModelTrimConfig(ContractModel):
-    """Remove white space at the ends of a text."""
+    """Remove white space of a text.
+
+    mode: at which end.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.TRIM]
     mode: Annotated[StrictText, Field(pattern="^(both|left|right)$")] = "both"
 
 
 class ModelNormalizeUnicodeConfig(ContractModel):
-    """Bring a text into a normal form of Unicode."""
+    """Bring a text into a normal form of Unicode.
+
+    form: which.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.NORMALIZE_UNICODE]
     form: Annotated[StrictText, Field(pattern="^(NFC|NFD|NFKC|NFKD)$")] = "NFC"
@@ -52,6 +65,7 @@ class ModelJsonPathConfig(ContractModel):
 
     path: RFC 9535. One of names and indexes gives the value there, and nothing there is an error; any other gives the
     list of all matches, which may be empty.
+    config_type: the name of the transformation.
     """
 
     config_type: Literal[EnumTransformationType.JSON_PATH]
@@ -59,7 +73,11 @@ class ModelJsonPathConfig(ContractModel):
 
 
 class ModelSplitConfig(ContractModel):
-    """Cut a text at each separator. max_splits: the rest stays in the last piece; null is no limit."""
+    """Cut a text into a list.
+
+    separator: where; it is left out. max_splits: the rest stays in the last piece; null is no limit.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.SPLIT]
     separator: _Nonempty = ","
@@ -67,7 +85,11 @@ class ModelSplitConfig(ContractModel):
 
 
 class ModelJoinConfig(ContractModel):
-    """Join a list of texts."""
+    """Join a list of texts.
+
+    separator: what stands between two of them.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.JOIN]
     separator: StrictText = ","
@@ -78,6 +100,7 @@ class ModelTemplateConfig(ContractModel):
 
     template: `${item}` is what the step receives, `${input...}` the pipeline's input, `${output.<step>.output}` the
     output of an earlier step, `${output.<step>.<field>}` a field of it. Lists and mappings have no text of their own.
+    config_type: the name of the transformation.
     """
 
     config_type: Literal[EnumTransformationType.TEMPLATE]
@@ -89,6 +112,7 @@ class ModelTypeConversionConfig(ContractModel):
 
     target_type: text from text, number and boolean (`true`, `false`); integer from a text of digits, and from a number
     without a fraction; number from its JSON text; boolean from the texts `true` and `false`. Nothing is rounded.
+    config_type: the name of the transformation.
     """
 
     config_type: Literal[EnumTransformationType.TYPE_CONVERSION]
@@ -96,14 +120,22 @@ class ModelTypeConversionConfig(ContractModel):
 
 
 class ModelFilterConfig(ContractModel):
-    """Keep the items of a list for which a CEL expression over `item`, `input` and `steps` is true."""
+    """Keep some items of a list.
+
+    expression: condition in CEL over `item`, `input` and `steps`; those for which it is true stay.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.FILTER]
     expression: _Expression
 
 
 class ModelMapConfig(ContractModel):
-    """Replace each item of a list by what a CEL expression over `item`, `input` and `steps` gives."""
+    """Replace each item of a list.
+
+    expression: what stands in its place, in CEL over `item`, `input` and `steps`.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.MAP]
     expression: _Expression
@@ -112,7 +144,8 @@ class ModelMapConfig(ContractModel):
 class ModelSortConfig(ContractModel):
     """Sort a list of texts or of numbers, or of items by such a value; equal ones keep their order.
 
-    key: path below an item (RFC 9535); null is the item itself.
+    key: path below an item (RFC 9535); null is the item itself. order: of the values.
+    config_type: the name of the transformation.
     """
 
     config_type: Literal[EnumTransformationType.SORT]
@@ -121,14 +154,22 @@ class ModelSortConfig(ContractModel):
 
 
 class ModelGroupByConfig(ContractModel):
-    """Turn a list into a mapping: the items by the value at `key`, a text, whole number or boolean."""
+    """Turn a list into a mapping of lists.
+
+    key: path below an item (RFC 9535) to what it is grouped by, a text, whole number or boolean.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.GROUP_BY]
     key: _Path
 
 
 class ModelFlattenConfig(ContractModel):
-    """Put the items of inner lists in their place. depth: levels of lists that go."""
+    """Put the items of inner lists in their place.
+
+    depth: levels of lists that go.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.FLATTEN]
     depth: Annotated[int, Field(strict=True, ge=1, le=100)] = 1
@@ -138,6 +179,7 @@ class ModelUniqueConfig(ContractModel):
     """Keep the first of equal items, as JSON has it: 1 is 1.0 and is not true.
 
     key: path below an item whose values are compared; null is the item itself.
+    config_type: the name of the transformation.
     """
 
     config_type: Literal[EnumTransformationType.UNIQUE]
@@ -145,7 +187,11 @@ class ModelUniqueConfig(ContractModel):
 
 
 class ModelLimitConfig(ContractModel):
-    """Keep `count` items of a list, from the one at `offset` on."""
+    """Keep some items of a list.
+
+    count: how many at most. offset: how many are left out before them.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.LIMIT]
     count: Annotated[int, Field(strict=True, ge=0, le=1_000_000_000)]
@@ -153,7 +199,11 @@ class ModelLimitConfig(ContractModel):
 
 
 class ModelArithmeticConfig(ContractModel):
-    """Calculate a value by a CEL expression over `value` (what the step receives), `input` and `steps`."""
+    """Calculate a value.
+
+    expression: in CEL over `value` (what the step receives), `input` and `steps`.
+    config_type: the name of the transformation.
+    """
 
     config_type: Literal[EnumTransformationType.ARITHMETIC]
     expression: _Expression

@@ -64,7 +64,8 @@ def _config_is_of_the_type(step: "ModelComputeTransformationStep") -> Iterator[B
 class ModelComputeTransformationStep(_Step):
     """Makes a value from the previous step's output.
 
-    transformation_type: how. transformation_config: with which settings; identity has none.
+    step_type: `transformation`. transformation_type: how. transformation_config: with which settings; identity has
+    none.
     """
 
     step_type: Literal[EnumComputeStepType.TRANSFORMATION]
@@ -83,7 +84,10 @@ class ModelComputeMappingConfig(ContractModel):
 
 
 class ModelComputeMappingStep(_Step):
-    """Makes a mapping out of parts of the input and of earlier outputs."""
+    """Makes a mapping out of parts of the input and of earlier outputs.
+
+    step_type: `mapping`. mapping_config: of which.
+    """
 
     step_type: Literal[EnumComputeStepType.MAPPING]
     mapping_config: ModelComputeMappingConfig
@@ -99,7 +103,10 @@ class ModelComputeValidationConfig(ContractModel):
 
 
 class ModelComputeValidationStep(_Step):
-    """Judges the previous step's output by a schema; its own output is what it received."""
+    """Judges the previous step's output by a schema; its own output is what it received.
+
+    step_type: `validation`. validation_config: by which schema.
+    """
 
     step_type: Literal[EnumComputeStepType.VALIDATION]
     validation_config: ModelComputeValidationConfig
@@ -108,7 +115,8 @@ class ModelComputeValidationStep(_Step):
 class ModelComputeConditionalStep(_Step):
     """Runs one of two lists of steps; its output is that of the last step that ran, or what it received.
 
-    when: a CEL expression over `value` (what the step receives), `input` and `steps`.
+    step_type: `conditional`. when: a CEL expression over `value` (what the step receives), `input` and `steps`. then,
+    else: the steps that run when it is true and when it is false.
     """
 
     step_type: Literal[EnumComputeStepType.CONDITIONAL]
@@ -118,7 +126,10 @@ class ModelComputeConditionalStep(_Step):
 
 
 class ModelComputeParallelStep(_Step):
-    """Gives what it receives to each of its branches; its output is the mapping of their outputs."""
+    """Gives what it receives to each of its branches; its output is the mapping of their outputs.
+
+    step_type: `parallel`. branches: steps by the name of their output; they run one after another.
+    """
 
     step_type: Literal[EnumComputeStepType.PARALLEL]
     branches: Annotated[
@@ -245,10 +256,10 @@ class ModelComputeSubcontract(ContractModel):
     """A compute contract: what `compute_subcontract:` of a file holds.
 
     operation_name, operation_version: of results, errors and metrics. version: of the contract. description: for the
-    reader. input_schema, output_schema: JSON Schema 2020-12, or the name of a file beside the contract (`..._ref` says
-    the same); enforced before the first and after the last step. schemas: further ones, by name, for validation steps.
-    pipeline: the steps, in order. pipeline_timeout_ms: limit of a whole call; null is none. parallel: run the pipeline
-    for each item of a list; null is once for the whole input.
+    reader. input_schema, output_schema: JSON Schema 2020-12, or the name of a file beside the contract; enforced before
+    the first and after the last step. input_schema_ref, output_schema_ref: the name of the file. schemas: further ones,
+    by name, for validation steps. pipeline: the steps, in order. pipeline_timeout_ms: limit of a whole call; null is
+    none. parallel: run the pipeline for each item of a list; null is once for the whole input.
     """
 
     operation_name: _Name

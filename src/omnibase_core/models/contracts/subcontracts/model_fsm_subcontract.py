@@ -25,7 +25,9 @@ _SHOWN = 10
 class ModelFSMIntent(ContractModel):
     """An intent that a machine emits. Texts of target, payload, idempotency_key and metadata are templates.
 
-    intent_type: a known type, or a free one of an extension.
+    intent_type: a known type, or a free one of an extension. target: what it is about: a table, a URL, a path, a topic.
+    payload: what is to be done. priority: of its execution. idempotency_key: intents with one key are carried out once.
+    retry_policy: of its attempts; null is the executor's. metadata: for whoever reads it.
     """
 
     intent_type: Annotated[StrictText, Field(min_length=1, max_length=200)]
@@ -40,8 +42,9 @@ class ModelFSMIntent(ContractModel):
 class ModelFSMState(ContractModel):
     """A state.
 
-    is_terminal: it is never left. entry_intents, exit_intents: emitted with every transition that enters or leaves it,
-    one to itself included. invariants: conditions in CEL over `state`, the data after a transition into it.
+    state_name: unique in the machine. description: for the reader. is_terminal: it is never left. entry_intents,
+    exit_intents: emitted with every transition that enters or leaves it, one to itself included. invariants: conditions
+    in CEL over `state`, the data after a transition into it.
     """
 
     state_name: _Name
@@ -55,10 +58,11 @@ class ModelFSMState(ContractModel):
 class ModelFSMTransition(ContractModel):
     """A transition.
 
-    from_state: a state, several, or `*` for every state that is not terminal. trigger: name of the action, exactly.
-    guard: condition in CEL over `state`, `payload` and `meta`. assign: field of the data -> its new value. A text with
-    `${` is a template, any other text a CEL expression, anything else a value whose texts are templates; all of them
-    read the data as it was before. priority: the highest is tried first.
+    transition_name: unique in the machine. description: for the reader. to_state: where it leads. intents: emitted
+    between those of leaving and of entering. from_state: a state, several, or `*` for every state that is not terminal.
+    trigger: name of the action, exactly. guard: condition in CEL over `state`, `payload` and `meta`. assign: field of
+    the data -> its new value. A text with `${` is a template, any other text a CEL expression, anything else a value
+    whose texts are templates; all of them read the data as it was before. priority: the highest is tried first.
     """
 
     transition_name: _Name
@@ -89,8 +93,10 @@ def precedence(transition: ModelFSMTransition) -> tuple[bool, int]:
 class ModelFSMSubcontract(ContractModel):
     """A state machine.
 
-    strict: an action for which there is no transition is an error; otherwise the state stays and an event says so.
-    initial_context: the data of a machine that begins.
+    state_machine_name, state_machine_version: of events and errors. description: for the reader. initial_state: where a
+    machine begins. states: at least one. transitions: what leads from one to another, in order. strict: an action for
+    which there is no transition is an error; otherwise the state stays and an event says so. initial_context: the data
+    of a machine that begins.
     """
 
     state_machine_name: _Name
@@ -104,7 +110,10 @@ class ModelFSMSubcontract(ContractModel):
 
 
 class ModelReducerSubcontract(ContractModel):
-    """The contract of a reducer node."""
+    """The contract of a reducer node.
+
+    subcontract_name, version: of the contract. description: for the reader. state_machine: what it does.
+    """
 
     subcontract_name: _Name | None = None
     version: _Version = "1.0.0"
@@ -113,7 +122,10 @@ class ModelReducerSubcontract(ContractModel):
 
 
 class ModelReducerContractFile(ContractFile):
-    """The root of a reducer contract's file."""
+    """A file with a reducer contract.
+
+    reducer_subcontract: the contract.
+    """
 
     reducer_subcontract: ModelReducerSubcontract
 
