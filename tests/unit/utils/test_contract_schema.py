@@ -60,7 +60,7 @@ BAD += [
     PIPELINE + "transformation}",
     PIPELINE + TRIM + ", mode: middle}}",
     PIPELINE + CHOOSE + TRIM + ", mode: middle}}]}",
-    PIPELINE + TRIM + "}}\n  parallel: {}",
+    PIPELINE + TRIM + "}}\n  parallel: {backend: gpu}",
     PIPELINE + "mapping, transformation_type: trim}",
 ]
 
