@@ -31,7 +31,8 @@ _READS: Final = {
     "item": "the entry of a `for_each`, or the item of a pipeline as it came in",
     "index": "its number, from 0",
     "workflow": f"of the run {', '.join(RUN_KEYS)}; in a step besides {', '.join(STEP_KEYS[len(RUN_KEYS) :])}",
-    "event": "what started a step of an event-driven workflow, or what a filter or a trigger looks at",
+    "event": "what started a step of an event-driven workflow (of joined ones a map by type), or what a filter or a "
+    "trigger looks at",
 }
 _BEFORE: Final = paragraph("""
     Before means: in a sequential workflow and in a pipeline, all that come earlier in topological order; in a parallel

@@ -63,9 +63,10 @@ def judge_parts_of_workflow(contract: ModelOrchestratorSubcontract, findings: Fi
     """Report what `load_workflow` would, of a contract that may have holes."""
     loader = _Loader(contract, findings, key)
     facts = {path: facts_of(loaded) for path, loaded in loader.nodes().items()}
+    schema = None
     with suppress(AttributeError):
-        loader.schema()
-    judge_workflow(contract, facts, loader.report)
+        schema = loader.schema()
+    judge_workflow(contract, facts, schema, loader.report)
 
 
 def bundle_of(root: str, files: Mapping[str, str]) -> WorkflowBundle:

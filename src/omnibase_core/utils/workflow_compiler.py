@@ -75,12 +75,17 @@ def compile_workflow(
     taken as it is. Without `report` the first problem is raised as ModelOnexError VALIDATION_ERROR.
     Raises CONFIGURATION_ERROR when there are conditions and the extra `cel` is not installed.
     """
-    return _Compiler(contract, nodes or {}, report or _raise_first).plan(check_input)
+    return _Compiler(contract, nodes or {}, check_input, report or _raise_first).plan()
 
 
-def judge_workflow(contract: ModelOrchestratorSubcontract, nodes: Mapping[str, NodeFacts], report: Report) -> None:
+def judge_workflow(
+    contract: ModelOrchestratorSubcontract,
+    nodes: Mapping[str, NodeFacts],
+    check_input: SchemaCheck | None,
+    report: Report,
+) -> None:
     """Report what `compile_workflow` would, of a contract that may have holes."""
-    _Compiler(contract, nodes, report).judge()
+    _Compiler(contract, nodes, check_input, report).judge()
 
 
 def _raise_first(breach: Breach) -> None:
@@ -95,9 +100,16 @@ def _raise_first(breach: Breach) -> None:
 
 
 class _Compiler:
-    def __init__(self, contract: ModelOrchestratorSubcontract, nodes: Mapping[str, NodeFacts], report: Report) -> None:
+    def __init__(
+        self,
+        contract: ModelOrchestratorSubcontract,
+        nodes: Mapping[str, NodeFacts],
+        check_input: SchemaCheck | None,
+        report: Report,
+    ) -> None:
         self.contract = contract
         self.nodes = nodes
+        self.check_input = check_input
         self.report = report
         there = contract.__dict__
         self.steps: list[ModelWorkflowStep] = there.get("steps", [])
@@ -195,8 +207,8 @@ class _Compiler:
         with suppress(AttributeError):
             self._around()
 
-    def plan(self, check_input: SchemaCheck | None) -> WorkflowPlan:
-        contract = self.contract
+    def plan(self) -> WorkflowPlan:
+        contract, check_input = self.contract, self.check_input
         self._refuse_cycles()
         self._refuse_unreachable()
         dependents = dependents_of(self.needed)
@@ -250,6 +262,17 @@ class _Compiler:
         self, trigger: ModelWorkflowTrigger, path: KeyPath, schedules: list[SchedulePlan], starts: list[StartPlan]
     ) -> None:
         schedule, event = trigger.schedule, trigger.event
+        if self.check_input is not None and (trigger.input is not None or event is None):
+            sample, unknown = sample_of({} if trigger.input is None else trigger.input)
+            for where, problem in self.check_input.misfits(sample, unknown):
+                self.report(
+                    Breach(
+                        "E-STEP-INPUT",
+                        f"the workflow does not take the input of this trigger: {problem}",
+                        (*path, "input", *where),
+                        fix="give what input_schema wants",
+                    )
+                )
         if schedule is not None:
             make = self.values.value(
                 {} if trigger.input is None else trigger.input, (*path, "input"), Place("a schedule", ())

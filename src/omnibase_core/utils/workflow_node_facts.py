@@ -139,7 +139,7 @@ def _of_reducer(plan: "FsmPlan") -> NodeFacts:
             if key not in _ACTION:
                 yield (key,), f"unknown field {key!r}, allowed: {', '.join(_ACTION)}", "put data below payload"
         action, payload, state = (sample.get(key) for key in _ACTION)
-        if ("action",) not in unknown and action not in plan.triggers:
+        if ("action",) not in unknown and not (isinstance(action, str) and action in plan.triggers):
             known = ", ".join(sorted(plan.triggers))
             if action is None:
                 yield (), f"it lacks action; the machine knows {known}", "add action"
@@ -151,7 +151,7 @@ def _of_reducer(plan: "FsmPlan") -> NodeFacts:
             return
         if not isinstance(state, dict):
             yield ("state",), "state is a snapshot of the machine, as an earlier step gave it", "write a map"
-        elif ("state", "state") not in unknown and state.get("state") not in plan.states:
+        elif ("state", "state") not in unknown and str(state.get("state")) not in plan.states:
             known = ", ".join(sorted(plan.states))
             yield ("state",), f"the machine has no state {state.get('state')!r}; it knows {known}", "write one of these"
 

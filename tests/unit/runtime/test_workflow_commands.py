@@ -28,7 +28,7 @@ FLOW = workflow(
     workflow_timeout_ms="60000",
     input_schema="{type: object, required: [lines]}",
     dependencies="[{service_name: mail, version_constraint: '>=1'}]",
-    triggers="[{schedule: {cron: '0 2 * * *'}}, {event: {on_event: placed}}]",
+    triggers="[{schedule: {cron: '0 2 * * *'}, input: {lines: [1]}}, {event: {on_event: placed}}]",
 )
 
 

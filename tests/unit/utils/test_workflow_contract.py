@@ -109,6 +109,17 @@ def test_a_small_workflow_is_fine() -> None:
         (workflow(CALL, conflict_resolution="{retry_config: {budget: false}}"), "W-STEP-RETRY", "no effect on a step"),
         (workflow(CALL + ", retry: {retryable_errors: [ETIMEDOUT]}"), "E-RETRY-CONDITION", "no error code"),
         (workflow(CALL + ", idempotency_key: once"), "W-STEP-KEY", "the same in every run"),
+        (
+            workflow(CALL, input_schema="{required: [n]}", triggers="[{schedule: {cron: '0 2 * * *'}}]"),
+            "E-STEP-INPUT",
+            "does not take the input of this trigger: the input: breaks 'required' 'n'",
+        ),
+        (
+            workflow(CALL, input_schema="{required: [n]}", triggers="[{event: {on_event: a}, input: {m: 1}}]"),
+            "E-STEP-INPUT",
+            "does not take the input of this trigger",
+        ),
+        (workflow(CALL + ", on_failure: compensate"), "W-STEP-NOTHING-UNDONE", "no step has a compensate"),
         (workflow(CALL, max_parallel_steps="101"), "E-BOUNDS", "out of bounds"),
         (workflow("", x="1").replace("  steps:\n", "  steps: []\n").replace("  x: 1\n", ""), "E-LENGTH", "0 entries"),
         (workflow("\n".join(f"step_id: s{i}, step_type: effect, node: a" for i in range(1_001))), "E-LENGTH", "1001"),

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Final
 
 from pydantic import Field, JsonValue
 
-from omnibase_core.enums.enum_workflow import EnumDurability, EnumWorkflowCoordination
+from omnibase_core.enums.enum_workflow import EnumDurability, EnumOnFailure, EnumWorkflowCoordination
 from omnibase_core.models.contracts.contract_model import Breach, ContractFile, ContractModel, Rule
 from omnibase_core.models.contracts.subcontracts.workflow_steps import (
     Duration,
@@ -158,6 +158,20 @@ def _fields_of_the_coordination(contract: "ModelOrchestratorSubcontract") -> Ite
                 )
 
 
+def _something_is_undone(contract: "ModelOrchestratorSubcontract") -> Iterator[Breach]:
+    if any(step.__dict__.get("compensate") is not None for step in contract.steps):
+        return
+    for index, step in enumerate(contract.steps):
+        if step.__dict__.get("on_failure") is EnumOnFailure.COMPENSATE:
+            yield Breach(
+                "W-STEP-NOTHING-UNDONE",
+                f"step {step.__dict__.get('step_id')!r}: on_failure: compensate, but no step has a compensate",
+                ("steps", index, "on_failure"),
+                fix="add compensate to the steps that change something, or write on_failure: abort",
+                severity="warning",
+            )
+
+
 def _services_once(contract: "ModelOrchestratorSubcontract") -> Iterator[Breach]:
     seen: set[str] = set()
     for index, dependency in enumerate(contract.dependencies):
@@ -206,6 +220,7 @@ class ModelOrchestratorSubcontract(ContractModel):
         Rule(("steps",), _ids_are_unique),
         Rule(("steps",), _dependencies_exist),
         Rule(("steps", "coordination_type", "items"), _fields_of_the_coordination),
+        Rule(("steps",), _something_is_undone),
         Rule(("dependencies",), _services_once),
     )
 
