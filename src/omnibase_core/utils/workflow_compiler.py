@@ -4,7 +4,7 @@ Problems are reported as `Breach`es with their key path; a plan with problems is
 only what is there is judged (`judge_workflow`), by the same functions.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Final
@@ -14,7 +14,6 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import (
     EnumApprovalTimeout,
-    EnumDurability,
     EnumOnFailure,
     EnumWaitTimeout,
     EnumWorkflowCoordination,
@@ -22,7 +21,6 @@ from omnibase_core.enums.enum_workflow import (
 )
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
-from omnibase_core.models.contracts.subcontracts.effect_retry_config import ModelEffectRetryPolicy
 from omnibase_core.models.contracts.subcontracts.model_orchestrator_subcontract import (
     ModelOrchestratorSubcontract,
     ModelWorkflowTrigger,
@@ -35,7 +33,6 @@ from omnibase_core.models.contracts.subcontracts.workflow_steps import (
     ModelWorkflowWait,
     ModelWorkflowWork,
 )
-from omnibase_core.utils.effect_executor import calculate_backoff
 from omnibase_core.utils.input_check import SchemaCheck
 from omnibase_core.utils.workflow_graph import ancestors_of, cycles_of, dependents_of, depths_of, topological_order
 from omnibase_core.utils.workflow_node_facts import NodeFacts, is_file, node_path
@@ -48,16 +45,16 @@ from omnibase_core.utils.workflow_plan import (
     SchedulePlan,
     StartPlan,
     TriggerPlan,
-    Unit,
     WaitPlan,
     WorkflowPlan,
 )
+from omnibase_core.utils.workflow_retry import retry_of
 from omnibase_core.utils.workflow_schedule import cron_problems, zone_problem
+from omnibase_core.utils.workflow_units import units_of
 from omnibase_core.utils.workflow_values import RUN_KEYS, Place, ValueCompiler, never, sample_of
 
 Report = Callable[[Breach], None]
 
-ONCE: Final = RetryPlan(1, lambda _attempt, _random: 0.0)
 _PURE: Final = frozenset({EnumWorkflowStepType.COMPUTE, EnumWorkflowStepType.REDUCER})
 _BY_ORDER: Final = frozenset({EnumWorkflowCoordination.SEQUENTIAL, EnumWorkflowCoordination.PIPELINE})
 """Coordinations in which a step comes before all that follow in topological order, also without `depends_on`."""
@@ -562,84 +559,3 @@ def _node_of(step: ModelWorkflowWork) -> str | None:
 
 def _is_pure(step: ModelWorkflowWork) -> bool:
     return step.step_type in _PURE and step.node is not None and is_file(step.node)
-
-
-def retry_of(
-    contract: ModelOrchestratorSubcontract, step: ModelWorkflowWork, on_failure: EnumOnFailure | None
-) -> RetryPlan:
-    """The attempts of a step: its own policy, else that of the workflow, which `on_failure: retry` switches on."""
-    general = contract.conflict_resolution
-    policy = step.retry
-    retries = 0
-    if policy is not None:
-        retries = policy.max_retries if policy.enabled else 0
-    elif general.retry_enabled or on_failure is EnumOnFailure.RETRY:
-        policy = general.retry_config or ModelEffectRetryPolicy()
-        retries = policy.max_retries if "max_retries" in policy.model_fields_set else general.max_retries
-        retries = retries if policy.enabled else 0
-    if policy is None or not retries:
-        return ONCE
-    listed = policy.retryable_errors if "retryable_errors" in policy.model_fields_set else general.retry_conditions
-    return RetryPlan(retries + 1, _delays(policy), None if listed is None else frozenset(listed))
-
-
-def _delays(policy: ModelEffectRetryPolicy) -> Callable[[int, float], float]:
-    base, cap = policy.base_delay_ms, max(policy.max_delay_ms, policy.base_delay_ms)
-
-    def delay_s(attempt: int, random: float) -> float:
-        before = min(cap, base * 3 ** min(attempt - 3, 20)) if attempt > 2 else 0  # what decorrelated jitter grows from
-        return calculate_backoff(attempt - 1, policy, previous_ms=before, rng=lambda: random) / 1_000
-
-    return delay_s
-
-
-# --- units ---------------------------------------------------------------------------------------------------------
-
-
-def units_of(
-    steps: tuple[PlannedStep, ...],
-    order: list[int],
-    coordination: EnumWorkflowCoordination,
-    durability: EnumDurability,
-) -> tuple[Unit, ...]:
-    """What is scheduled and recorded together, in topological order.
-
-    With durability `level` pure steps share a record: in a parallel workflow those of one depth, in a sequential one
-    those that follow each other. Items of a pipeline and events pass one step at a time.
-    """
-    groups = [[index] for index in order]
-    if durability is EnumDurability.LEVEL and coordination is EnumWorkflowCoordination.SEQUENTIAL:
-        groups = list(_runs(steps, order))
-    elif durability is EnumDurability.LEVEL and coordination is EnumWorkflowCoordination.PARALLEL:
-        levels: dict[tuple[int, int], list[int]] = {}
-        for index in order:
-            levels.setdefault((steps[index].depth, -1 if steps[index].pure else index), []).append(index)
-        groups = [levels[key] for key in sorted(levels)]
-    unit_of = {index: number for number, group in enumerate(groups) for index in group}
-    needed = [
-        sorted({unit_of[other] for index in group for other in steps[index].depends_on if other in unit_of} - {number})
-        for number, group in enumerate(groups)
-    ]
-    dependents = dependents_of(needed)
-    return tuple(
-        Unit(
-            number,
-            tuple(group),
-            tuple(needed[number]),
-            tuple(dependents[number]),
-            not (durability is EnumDurability.RUN and all(steps[index].pure for index in group)),
-        )
-        for number, group in enumerate(groups)
-    )
-
-
-def _runs(steps: tuple[PlannedStep, ...], order: list[int]) -> Iterator[list[int]]:
-    """Pure steps that follow each other, together."""
-    group: list[int] = []
-    for index in order:
-        if group and not (steps[index].pure and steps[group[-1]].pure):
-            yield group
-            group = []
-        group.append(index)
-    if group:
-        yield group

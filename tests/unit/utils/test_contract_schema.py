@@ -56,6 +56,23 @@ GOOD += [
     PIPELINE + CHOOSE + TRIM + "}}]}",
     PIPELINE + "mapping, mapping_config: {field_mappings: {a: $.input}}}\n  input_schema: {type: object}",
 ]
+WORKFLOW = "orchestrator_subcontract:\n  workflow_name: t\n  steps:\n    - {step_id: a, step_type: "
+GOOD += [
+    WORKFLOW + "effect, node: x, input: {a: ['${input.a}', 7, null]}, for_each: [1], on_event: [a]}\n"
+    "  coordination_type: event_driven",
+    WORKFLOW + "wait, wait: {duration_ms: 5}}\n  triggers: [{schedule: {cron: '0 2 * * *'}}]",
+    WORKFLOW + "approval, approval: {prompt: x, timeout_ms: 9, on_timeout: fail}}\n  input_schema: {type: object}",
+]
+BAD += [
+    "orchestrator_subcontract: {}",
+    WORKFLOW + "efect, node: x}",
+    WORKFLOW + "effect, node: x, priority: 0}",
+    WORKFLOW + "effect, node: x, on_failure: ignore}",
+    WORKFLOW + "effect, node: x, nodes: y}",
+    WORKFLOW + "wait, wait: {duration_ms: '5'}}",
+    WORKFLOW + "effect, node: x}\n  max_parallel_steps: 101",
+    WORKFLOW + "effect, node: x}\n  lease: {ttl: 5}",
+]
 BAD += [
     PIPELINE + "transformation}",
     PIPELINE + TRIM + ", mode: middle}}",

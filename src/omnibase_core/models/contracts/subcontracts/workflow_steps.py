@@ -71,18 +71,22 @@ def _one_cause(wait: "ModelWorkflowWait") -> Iterator[Breach]:
                     fix="remove it",
                 )
     else:
-        yield from _timeout_has_a_time(wait)
+        yield from _end_is_given(wait, "wait")
+        yield from _value_is_used(wait)
 
 
-def _timeout_has_a_time(wait: "ModelWorkflowWait") -> Iterator[Breach]:
-    if wait.timeout_ms is None and "on_timeout" in wait.model_fields_set:
+def _end_is_given(model: "ModelWorkflowWait | ModelWorkflowApproval", what: str) -> Iterator[Breach]:
+    if model.timeout_ms is None and "on_timeout" in model.model_fields_set:
         yield Breach(
             "E-WAIT",
-            "on_timeout without timeout_ms: this wait has no end",
+            f"on_timeout without timeout_ms: this {what} has no end",
             ("on_timeout",),
-            repr(wait.on_timeout.value),
+            repr(model.on_timeout.value),
             fix="add timeout_ms",
         )
+
+
+def _value_is_used(wait: "ModelWorkflowWait") -> Iterator[Breach]:
     if wait.value is not None and wait.on_timeout is not EnumWaitTimeout.CONTINUE:
         yield Breach(
             "E-WAIT",
@@ -172,14 +176,7 @@ class ModelWorkflowAside(ModelWorkflowWork):
 
 
 def _escalation_is_whole(approval: "ModelWorkflowApproval") -> Iterator[Breach]:
-    if approval.timeout_ms is None and "on_timeout" in approval.model_fields_set:
-        yield Breach(
-            "E-WAIT",
-            "on_timeout without timeout_ms: this approval has no end",
-            ("on_timeout",),
-            repr(approval.on_timeout.value),
-            fix="add timeout_ms",
-        )
+    yield from _end_is_given(approval, "approval")
     pair = ("escalate", "escalate_after_ms")
     given = [name for name in pair if getattr(approval, name) is not None]
     if len(given) == 1:
