@@ -2,6 +2,10 @@
 
 A stage works on one item at a time and hands it on in the order of its coming, so order needs no care. A queue that is
 full makes the stage before it wait, and so in the end the source: what is under way is bounded by the queues.
+
+With durability `level` a stage of a pure step takes all items that wait for it, and writes one record for them, at the
+place of the first. How many those are is a matter of time, but a run that is taken up again goes from record to
+record: each says how many items it is about.
 """
 
 import asyncio
@@ -11,16 +15,25 @@ from typing import Final
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import EnumOnFailure, EnumStepStatus
+from omnibase_core.enums.enum_workflow import EnumDurability, EnumOnFailure, EnumStepStatus
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.workflow_run import WorkflowRun, end_all, list_of, skipped
-from omnibase_core.protocols.protocol_workflow_engine import StepError, StepOutcome, WorkflowStoppedError
+from omnibase_core.protocols.protocol_workflow_engine import (
+    StepError,
+    StepOutcome,
+    WorkflowStoppedError,
+    position_of,
+)
 from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowScope
 
 _COMPLETED: Final = EnumStepStatus.COMPLETED
 _GOOD: Final = frozenset({EnumStepStatus.COMPLETED, EnumStepStatus.SKIPPED})
 _QUEUED: Final = 32
 """Items that may wait before a stage."""
+_GROUPED: Final = 256
+"""The same where they share a record."""
+_GROUP_S: Final = 0.25
+"""After so long a group is closed: what a crash repeats stays small."""
 _BREATH: Final = 64
 
 
@@ -39,15 +52,16 @@ class _Item:
 class _Queue:
     """A bounded queue of one giver and one taker; None is the end."""
 
-    __slots__ = ("_items", "_room", "_some")
+    __slots__ = ("_items", "_most", "_room", "_some")
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _QUEUED) -> None:
+        self._most = most
         self._items: deque[_Item | None] = deque()
         self._some: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
 
     async def put(self, item: _Item | None) -> None:
-        while len(self._items) >= _QUEUED:
+        while len(self._items) >= self._most:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
         self._items.append(item)
@@ -59,9 +73,13 @@ class _Queue:
             self._some = asyncio.get_running_loop().create_future()
             await self._some
         item = self._items.popleft()
-        if self._room is not None and not self._room.done() and len(self._items) <= _QUEUED // 2:
+        if self._room is not None and not self._room.done() and len(self._items) <= self._most // 2:
             self._room.set_result(None)
         return item
+
+    def has_item(self) -> bool:
+        """Whether `get` gives an item at once."""
+        return bool(self._items) and self._items[0] is not None
 
 
 class _Tally:
@@ -113,10 +131,12 @@ class Pipeline:
             if not step.enabled:
                 run.settle(step, skipped("the step is disabled"))
         loop = asyncio.get_running_loop()
-        queues = [_Queue() for _ in range(len(self._stages) + 1)]
+        queues = [_Queue(_GROUPED if self._groups(step) else _QUEUED) for step in self._stages] + [_Queue()]
         self._done = loop.create_future()
         work = [self._source(queues[0])]
-        work += [self._stage(step, queues[n], queues[n + 1]) for n, step in enumerate(self._stages)]
+        for n, step in enumerate(self._stages):
+            stage = self._stage_of_groups if self._groups(step) else self._stage
+            work.append(stage(step, queues[n], queues[n + 1]))
         work.append(self._sink(queues[-1]))
         tasks = [loop.create_task(each) for each in work]
         for task in tasks:
@@ -129,6 +149,10 @@ class Pipeline:
             raise self._trouble
         for step in self._stages:
             await self._settle(step)
+
+    def _groups(self, step: PlannedStep) -> bool:
+        """Whether items share records at this step."""
+        return step.pure and self._run.plan.durability is EnumDurability.LEVEL and self._recorded[step.index]
 
     async def _settle(self, step: PlannedStep) -> None:
         run, tally = self._run, self._tallies[step.index]
@@ -190,20 +214,114 @@ class Pipeline:
                 await asyncio.sleep(0)
         await sink.put(None)
 
+    async def _stage_of_groups(self, step: PlannedStep, source: _Queue, sink: _Queue) -> None:
+        run, tally = self._run, self._tallies[step.index]
+        run.begun.add(step.index)
+        while (item := await source.get()) is not None:
+            if item.dropped:
+                await sink.put(item)
+                continue
+            run.running += 1
+            run.most_running = max(run.most_running, run.running)
+            try:
+                taken, outcomes = await self._group(step, item, source)
+            finally:
+                run.running -= 1
+            at = 0
+            for each in outcomes:
+                while at == len(taken) or taken[at].dropped:  # of a record, whose items come again
+                    if at == len(taken):
+                        following = await source.get()
+                        if following is None:
+                            raise self._strange(step, item)
+                        taken.append(following)
+                    else:
+                        await sink.put(taken[at])
+                        at += 1
+                self._judge(step, taken[at], each)
+                tally.add(each)
+                if run.aborted is not None or self._trouble is not None:
+                    if not run.running:
+                        self._finish()
+                    return
+                await sink.put(taken[at])
+                at += 1
+            for dropped in taken[at:]:
+                await sink.put(dropped)
+        await sink.put(None)
+
+    async def _group(self, step: PlannedStep, first: _Item, source: _Queue) -> tuple[list[_Item], list[StepOutcome]]:
+        """The items that were taken, and the outcomes of those that were not dropped before; of a record only the
+        first has been taken.
+        """
+        run = self._run
+        clock = run.context.clock
+        taken, outcomes = [first], list[StepOutcome]()
+
+        async def work() -> StepOutcome:
+            began = clock()
+            at = 0
+            outcomes.clear()
+            while True:
+                item = taken[at]
+                at += 1
+                if not item.dropped:
+                    outcomes.append(await self._outcome(step, item, recorded=False))
+                    if self._aborts(step, outcomes[-1]) or clock() - began > _GROUP_S:
+                        break
+                if at < len(taken):
+                    continue
+                if at >= _GROUPED or not source.has_item():
+                    break
+                following = await source.get()
+                if following is not None:  # as `has_item` says
+                    taken.append(following)
+                if at % _BREATH == 0:
+                    await asyncio.sleep(0)
+            value: list[JsonValue] = [each.as_json() for each in outcomes]
+            return StepOutcome(_COMPLETED, value, None, 1, began, clock())
+
+        name = f"{step.step_id}[{first.number}]"
+        record = await run.context.step(position_of(step.index, 2 + first.number), name, work)
+        if record.status is not _COMPLETED or not isinstance(record.value, list) or not record.value:
+            raise self._strange(step, first)
+        if not outcomes:
+            outcomes = [StepOutcome.from_json(each) for each in record.value if isinstance(each, dict)]
+        return taken, outcomes
+
+    def _strange(self, step: PlannedStep, item: _Item) -> ModelOnexError:
+        return ModelOnexError(
+            f"workflow {self._run.plan.name!r}: the record of step {step.step_id!r} at item {item.number} is not about "
+            "the items of this run; start it afresh",
+            EnumCoreErrorCode.INTERNAL_ERROR,
+        )
+
     async def _one(self, step: PlannedStep, item: _Item) -> StepOutcome:
+        outcome = await self._outcome(step, item, recorded=self._recorded[step.index])
+        self._judge(step, item, outcome)
+        return outcome
+
+    async def _outcome(self, step: PlannedStep, item: _Item, *, recorded: bool) -> StepOutcome:
         run = self._run
         call = run.call(step, item.number)
         scope = run.scope(step, call, item.value, item.number, item.outputs)
         outcome = run.holds(step, scope)
-        if outcome is None:
-            outcome = await run.carry_out(step, scope, call, item.number, recorded=self._recorded[step.index])
-        run.item_done(step, outcome, scope, item.number)
+        return outcome or await run.carry_out(step, scope, call, item.number, recorded=recorded)
+
+    def _aborts(self, step: PlannedStep, outcome: StepOutcome) -> bool:
+        if outcome.status in _GOOD or step.on_failure is EnumOnFailure.SKIP:
+            return False
+        return step.on_failure is not None or self._run.times_out(outcome)
+
+    def _judge(self, step: PlannedStep, item: _Item, outcome: StepOutcome) -> None:
+        run = self._run
+        undo = WorkflowScope(run.input, item.outputs, {}, item.value, item.number)
+        run.item_done(step, outcome, undo, item.number)
         if outcome.status in _GOOD:
             item.outputs[step.step_id] = outcome.value
         elif step.on_failure is EnumOnFailure.SKIP:
             item.outputs[step.step_id] = None
-        elif step.on_failure is not None or run.times_out(outcome):
+        elif self._aborts(step, outcome):
             run.aborted = run.aborted or (step, outcome)
         else:
             item.dropped = True
-        return outcome
