@@ -104,7 +104,7 @@ def test_streaming_equals_batch(name: str, data: st.DataObject) -> None:
     values, fields = METHODS[name]
     items = data.draw(st.lists(st.fixed_dictionaries({"v": values, "k": KEYS, "j": KEYS, "t": TIMES}), max_size=25))
     window = data.draw(st.sampled_from(WINDOWS))
-    late = {"late_data": data.draw(st.sampled_from(["drop", "side_output", "update"])), "watermark_ms": 3}
+    late = {"late_data_policy": data.draw(st.sampled_from(["drop", "side_output", "update"])), "watermark_ms": 3}
     group_by = data.draw(st.sampled_from([(), ("k",), ("k", "j")]))
     asked = contract(
         items, name.split()[0], value_field="v", group_by=group_by, **window, **(late if window else {}), **fields
@@ -123,7 +123,7 @@ def test_partial_states_merge_in_any_grouping(name: str, data: st.DataObject) ->
     values, fields = METHODS[name]
     items = data.draw(st.lists(st.fixed_dictionaries({"v": values, "k": KEYS, "t": TIMES}), max_size=20))
     window = data.draw(st.sampled_from(WINDOWS))
-    late = {"late_data": "update"} if window else {}
+    late = {"late_data_policy": "update"} if window else {}
     group_by = data.draw(st.sampled_from([(), ("k",)]))
     asked = contract(items, name.split()[0], value_field="v", group_by=group_by, **window, **late, **fields)
     states = [partial(asked, piece) for piece in cut(items, data.draw(st.lists(st.integers(0, 20), max_size=5)))]
@@ -155,9 +155,9 @@ def test_partial_states_merge_in_any_order(name: str, data: st.DataObject) -> No
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("window", WINDOWS, ids=["none", "tumbling", "sliding", "session"])
-@pytest.mark.parametrize("late_data", ["drop", "update"])
+@pytest.mark.parametrize("late_data_policy", ["drop", "update"])
 def test_what_is_spilled_equals_what_stays_in_memory(
-    name: str, window: dict[str, object], late_data: str, tmp_path: Path
+    name: str, window: dict[str, object], late_data_policy: str, tmp_path: Path
 ) -> None:
     """For every method: a run for every few items, and merges of runs."""
     _, fields = METHODS[name]
@@ -175,7 +175,7 @@ def test_what_is_spilled_equals_what_stays_in_memory(
         {"v": make(), "k": source.choice(["a", "b", 1, 1.0, None]), "t": at * 2 + source.randrange(6)}
         for at in range(count)
     ]
-    late = {"late_data": late_data} if window else {}
+    late = {"late_data_policy": late_data_policy} if window else {}
     asked = contract(items, name.split()[0], value_field="v", group_by="k", **window, **late, **fields)
 
     with SpillDirectory(str(tmp_path)) as files:

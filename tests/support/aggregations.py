@@ -15,7 +15,7 @@ _STREAMING = {
     "chunk_size",
     "window",
     "watermark_ms",
-    "late_data",
+    "late_data_policy",
     "checkpoint_items",
     "run_id",
 }

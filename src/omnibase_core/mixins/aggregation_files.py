@@ -22,7 +22,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 
 PREFIX: Final = "onex-aggregation-"
-_BUFFER_BYTES: Final = 32 * 1024
+_BUFFER_BYTES: Final = 16 * 1024
 _ROWS_AT_ONCE: Final = 200
 """Rows of a result in a line."""
 

@@ -1,7 +1,8 @@
 """A `ModelContractReducer` carried out: items drawn, partial states kept and stored, the result made.
 
 The work is done in a thread, a slice of some milliseconds after the other, so that the event loop goes on and a
-cancelled call ends soon. An async input is awaited on the loop.
+cancelled call ends soon: with the slice, or when a synchronous input that blocks gives its next item. An async input is
+awaited on the loop.
 """
 
 import contextlib
@@ -38,7 +39,7 @@ async def run_aggregation(
     """The result, and how it was come by.
 
     `metadata` has `late_items`, and where it applies `spilled_bytes`, `resumed_at` (items that an earlier run had done)
-    and `state_version`. With late_data `side_output` the late items are in `events`.
+    and `state_version`. With late_data_policy `side_output` the late items are in `events`.
 
     Raises ModelOnexError with the contract's correlation id: VALIDATION_ERROR for input and items that do not fit,
     OPERATION_FAILED with the cause for what the input or a custom reducer raises, RESOURCE_UNAVAILABLE when there is no
@@ -109,7 +110,7 @@ class _Run:
                 with contextlib.suppress(AttributeError):
                     await source.aclose()  # type: ignore[attr-defined]  # it is a generator
             return
-        data = self._contract.input_data
+        data = self._contract.items
         few = (
             isinstance(data, list | tuple)
             and len(data) <= _INLINE_ITEMS

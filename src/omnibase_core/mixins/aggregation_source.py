@@ -23,7 +23,7 @@ def source_of(contract: ModelContractReducer, skip: int) -> Iterator[Items] | As
     VALIDATION_ERROR for input that is nothing to iterate, or a chunk that is no list. What the input itself raises
     becomes OPERATION_FAILED, with the cause; a ModelOnexError passes.
     """
-    data, streaming = contract.input_data, contract.streaming_config
+    data, streaming = contract.items, contract.streaming_config
     if callable(data):
         data, skip = cast("Callable[[int], object]", data)(skip), 0  # by the contract's description
     kind: Kind = streaming.items_come_as if streaming.enabled else "items"

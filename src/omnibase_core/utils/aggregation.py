@@ -1,13 +1,13 @@
 """An aggregation while it goes on: items in, partial states by group, the result out. Pure but for spilled runs.
 
 Items without groups and windows are folded chunk by chunk. Else values wait by group until there are many, because
-folding ten into a state costs little more than folding one. Memory is estimated: at half of the limit the groups are
-written to a sorted run, which leaves the other half for the sorting and for what the estimate misses.
+folding ten into a state costs little more than folding one. Memory is estimated: at less than half of the limit the
+groups are written to a sorted run, which leaves the rest for the sorting and for what the estimate misses.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import count
 from typing import Final, cast
 
@@ -52,6 +52,8 @@ _Dumped = tuple[list[JsonValue], int, int, JsonValue, bool]
 FORMAT: Final = 1
 _MOST_WAITING: Final = 250_000
 _WAITING_LIST_BYTES: Final = 250
+_OWN_BYTES: Final = 2 * 1024 * 1024
+"""What chunks under way, buffers of files and lines of runs take, however few the groups are."""
 _ROW_BYTES: Final = 260
 """Of a group beside its state: the key of three, its entry in a dict, and its place in the order while it is sorted."""
 
@@ -102,7 +104,8 @@ class Aggregation:
         session = self._window is not None and self._window.type is EnumWindowType.SESSION
         gap = self._window.gap_ms if self._window is not None else None
         self._sessions = Sessions(self._method, gap or 0) if session else None
-        self._limit = contract.memory_management.buffer_size_mb * 1024 * 1024 // 2
+        buffer = contract.memory_management.buffer_size_mb * 1024 * 1024
+        self._limit = max(buffer // 4, buffer // 2 - _OWN_BYTES)
         self._most_waiting = min(_MOST_WAITING, max(1_000, self._limit // 400))
         self._states: dict[object, object] = {}  # by key, or by place where there are windows
         self._waiting: defaultdict[object, list[object]] = defaultdict(list)
@@ -202,12 +205,12 @@ class Aggregation:
             self._note_waiting(placed, share * placed)
 
     def _note_late(self, item: object, index: int, at: int, time: int, closed: int) -> None:
-        policy = self._streaming.late_data
+        policy = self._streaming.late_data_policy
         if policy is EnumLateData.ERROR:
             raise ItemFault(
                 index,
                 f"field {getattr(self._window, 'time_field', '')!r}: event time {time} is late, windows are closed up "
-                f"to {closed}; raise watermark_ms, or choose drop, side_output or update as late_data",
+                f"to {closed}; raise watermark_ms, or choose drop, side_output or update as late_data_policy",
             )
         self.late += 1
         if policy is EnumLateData.SIDE_OUTPUT:
@@ -219,7 +222,7 @@ class Aggregation:
             if self._late_bytes > self._limit // 2:
                 raise ModelOnexError(
                     f"{self.title}: {len(self.late_items)} late items fill a quarter of memory_management."
-                    f"buffer_size_mb; raise it or watermark_ms, or choose another late_data",
+                    f"buffer_size_mb; raise it or watermark_ms, or choose another late_data_policy",
                     EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
                 )
 
@@ -228,9 +231,9 @@ class Aggregation:
     def _fold_waiting(self) -> None:
         waiting, self._waiting = self._waiting, defaultdict(list)
         self._waiting_items = self._waiting_bytes = 0
-        self._fold(waiting)
+        self._fold(cast("dict[object, Sequence[object]]", waiting))  # lists are what waits
 
-    def _fold(self, waiting: Mapping[object, Sequence[object]]) -> None:
+    def _fold(self, waiting: dict[object, Sequence[object]]) -> None:
         known = len(self._states)
         self._bytes += self._method.fold_all(self._states, waiting)
         self._bytes += (len(self._states) - known) * _ROW_BYTES
@@ -240,7 +243,7 @@ class Aggregation:
         if self._bytes <= self._limit:
             return
         if self._sessions is not None:
-            closes = self._streaming.late_data is not EnumLateData.UPDATE
+            closes = self._streaming.late_data_policy is not EnumLateData.UPDATE
             self._take_sessions(self._watermark.at if closes else None)
         states = sum(map(self._method.size, self._states.values())) + _ROW_BYTES * len(self._states)
         open_sessions = 0
@@ -351,8 +354,8 @@ class Aggregation:
     def _joined_sessions(
         self, rows: Iterable[tuple[list[JsonValue], int, int, object]]
     ) -> Iterator[tuple[list[JsonValue], int, int, object]]:
-        """With late_data `update` sessions that overlap are one: those of several workers, or of several runs."""
-        if self._sessions is None or self._streaming.late_data is not EnumLateData.UPDATE:
+        """With the policy `update` sessions that overlap are one: those of several workers, or of several runs."""
+        if self._sessions is None or self._streaming.late_data_policy is not EnumLateData.UPDATE:
             yield from rows
             return
         group: list[Session[object]] = []
@@ -428,10 +431,10 @@ class Aggregation:
                 f"{json.dumps(found.get('of'), default=str)[:300]}, expected {json.dumps(self._identity())}; use "
                 "another state_key"
             )
-        if self.items and self._window is not None and self._streaming.late_data is not EnumLateData.UPDATE:
+        if self.items and self._window is not None and self._streaming.late_data_policy is not EnumLateData.UPDATE:
             raise ModelOnexError(
-                f"{self.title}: partial states with windows are put together only with late_data 'update'; with others "
-                "it depends on all earlier items what is late",
+                f"{self.title}: partial states with windows are put together only with late_data_policy 'update'; with "
+                "others it depends on all earlier items what is late",
                 EnumCoreErrorCode.VALIDATION_ERROR,
             )
         self._fold_waiting()
@@ -466,7 +469,7 @@ class Aggregation:
 def aggregate(contract: ModelContractReducer, *, chunk_size: int | None = None) -> object:
     """The result of a contract whose `input_data` is a list, in memory. Raises what `Aggregation` raises."""
     aggregation = Aggregation(contract)
-    items = cast("Sequence[object]", contract.input_data)  # by the contract's rule
+    items = cast("Sequence[object]", contract.items)  # by the contract's rule
     size = chunk_size or contract.streaming_config.chunk_size
     for start in count(0, size):
         if start >= len(items):

@@ -9,7 +9,7 @@ order to the same result: those for which order counts keep the number of each i
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from itertools import chain
 from operator import itemgetter
@@ -57,10 +57,14 @@ class Method(Generic[S]):
         """The state with checked values added. `state` is not used again."""
         raise NotImplementedError
 
-    def fold_all(self, states: dict[object, S], waiting: Mapping[object, Values]) -> int:
-        """`fold` for many places. Returns by how many bytes the states grew, rather too many."""
+    def fold_all(self, states: dict[object, S], waiting: dict[object, Values]) -> int:
+        """`fold` for many places. Returns by how many bytes the states grew, rather too many.
+
+        `waiting` is empty then: values are let go of one place after the other.
+        """
         grown = 0
-        for place, values in waiting.items():
+        while waiting:
+            place, values = waiting.popitem()
             known = states.get(place)
             folded = states[place] = self.fold(known, values)
             grown += self.size(folded) if known is None else self.growth(values)
@@ -168,9 +172,10 @@ class SumMethod(Method[Sums]):
             total = _with_floats(total, floats)
         return _added(total, (len(ints), sum(ints), 0, False)) if ints else total
 
-    def fold_all(self, states: dict[object, Sums], waiting: Mapping[object, Values]) -> int:
+    def fold_all(self, states: dict[object, Sums], waiting: dict[object, Values]) -> int:
         before = len(states)
-        for place, values in waiting.items():
+        while waiting:
+            place, values = waiting.popitem()
             if len(values) > _FEW:
                 states[place] = self.fold(states.get(place), values)
                 continue

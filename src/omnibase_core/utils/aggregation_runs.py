@@ -22,7 +22,7 @@ Run = TypeVar("Run")
 Place = tuple[object, ...]
 """What groups are sorted by: their order, then their window."""
 Parts = list[JsonValue]
-_FEWEST_RUNS: Final = 12
+_FEWEST_RUNS: Final = 8
 _MOST_RUNS: Final = 64
 _BYTES_PER_RUN: Final = 256 * 1024
 """So much of the limit stands for a run that is being read: its buffer, and the lines that were read at once."""

@@ -3,7 +3,7 @@
 The watermark is the latest event time so far less `watermark_ms`; a window that ends at or before it is closed. It is
 looked at item by item, so that neither chunks nor batch or streaming make a difference. A sliding window that is closed
 does not get the item, and the item is late when all of its windows are closed. A session that is closed is never
-extended. With late_data `update` nothing is ever closed.
+extended. With late_data_policy `update` nothing is ever closed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Watermark:
 
     def __init__(self, streaming: ModelStreamingConfig) -> None:
         self._behind = streaming.watermark_ms
-        self._closes = streaming.late_data is not EnumLateData.UPDATE
+        self._closes = streaming.late_data_policy is not EnumLateData.UPDATE
         self.latest: int | None = None
 
     @property

@@ -104,6 +104,9 @@ async def test_items_that_are_lists() -> None:
     assert (await run(container, [], "collect", enabled=True)).result == []
     with pytest.raises(ModelOnexError, match="yields lists of items, found int"):
         await run(container, [1], "collect", enabled=True, items_come_as="chunks")
+    assert (await run(container, {"name": "x", "items": [1, 2]})).result == 3
+    with pytest.raises(ModelOnexError, match="found dict"):
+        await run(container, {"items": [1, 2], "others": []}, enabled=True)
     with pytest.raises(ModelOnexError, match="found str"):
         await run(container, "text", "collect", enabled=True)
 
@@ -156,7 +159,7 @@ async def test_a_node_aggregates_data(container: ModelONEXContainer) -> None:
 async def test_late_items_are_in_the_events(container: ModelONEXContainer) -> None:
     """And counted in the metadata."""
     window = {"type": "tumbling", "time_field": "at", "size_ms": 1_000}
-    output = await run(container, SALES, "count", window=window, watermark_ms=300, late_data="side_output")
+    output = await run(container, SALES, "count", window=window, watermark_ms=300, late_data_policy="side_output")
 
     assert len(output.events) == int(output.metadata["late_items"]) > 10
     assert output.events[0]["event"] == "late_item"
@@ -311,9 +314,7 @@ def test_the_limit_of_memory_is_held() -> None:
     assert found[8]["spilled_mib"] > 3
     assert found[8]["rows"] == found[512]["rows"]
     assert found[8]["total"] == found[512]["total"]
-    assert (
-        found[8]["peak_mib"] - found[8]["base_mib"] <= 8 + 3
-    )  # rows of JSON on their way, the interpreter's own growth
+    assert found[8]["peak_mib"] - found[8]["base_mib"] <= 8
     assert found[512]["peak_mib"] - found[512]["base_mib"] > 30
 
 

@@ -179,7 +179,7 @@ SESSION = {"type": "session", "time_field": "t", "gap_ms": 5}
         (TUMBLING, (1, 10, 2), {}, {(0, 10): [0], (10, 20): [1]}, 1),  # closed by the item at 10
         (TUMBLING, (1, 10, 2), {"watermark_ms": 1}, {(0, 10): [0, 2], (10, 20): [1]}, 0),
         (TUMBLING, (1, 11, 2), {"watermark_ms": 1}, {(0, 10): [0], (10, 20): [1]}, 1),
-        (TUMBLING, (1, 99, 2), {"late_data": "update"}, {(0, 10): [0, 2], (90, 100): [1]}, 0),
+        (TUMBLING, (1, 99, 2), {"late_data_policy": "update"}, {(0, 10): [0, 2], (90, 100): [1]}, 0),
         (SLIDING, (7,), {}, {(0, 10): [0], (5, 15): [0]}, 0),
         (SLIDING, (7, 12, 8), {}, {(0, 10): [0], (5, 15): [0, 1, 2], (10, 20): [1]}, 0),  # late for one window
         (SLIDING, (7, 20, 8), {}, {(0, 10): [0], (5, 15): [0], (15, 25): [1], (20, 30): [1]}, 1),
@@ -187,7 +187,7 @@ SESSION = {"type": "session", "time_field": "t", "gap_ms": 5}
         (SESSION, (1, 9, 5), {"watermark_ms": 9}, {(1, 14): [0, 2, 1]}, 0),  # the third joins the two
         (SESSION, (1, 20, 2), {}, {(1, 6): [0], (20, 25): [1]}, 1),
         (SESSION, (1, 7, 5), {}, {(1, 6): [0], (5, 12): [1, 2]}, 0),  # the first is closed, and is not extended
-        (SESSION, (1, 20, 2), {"late_data": "update"}, {(1, 7): [0, 2], (20, 25): [1]}, 0),
+        (SESSION, (1, 20, 2), {"late_data_policy": "update"}, {(1, 7): [0, 2], (20, 25): [1]}, 0),
     ],
 )  # fmt: skip
 def test_windows(
@@ -209,15 +209,15 @@ def test_windows(
 
 def test_late_items_are_put_aside_or_refused() -> None:
     """`side_output` keeps them with their number, `error` names the first."""
-    aside = Aggregation(contract([], "count", window=TUMBLING, late_data="side_output"))
+    aside = Aggregation(contract([], "count", window=TUMBLING, late_data_policy="side_output"))
     aside.add(at(1, 25, 2))
     assert aside.late_items == [{"event": "late_item", "number": 2, "event_time": 2, "item": {"t": 2, "v": 2}}]
 
-    refused = Aggregation(contract([], "count", window=TUMBLING, late_data="error"))
+    refused = Aggregation(contract([], "count", window=TUMBLING, late_data_policy="error"))
     with pytest.raises(ModelOnexError, match=r"item 2 .*field 't': event time 2 is late, windows are closed up to 25"):
         refused.add(at(1, 25, 2))
 
-    full = Aggregation(contract([], "count", window=TUMBLING, late_data="side_output", buffer_size_mb=1))
+    full = Aggregation(contract([], "count", window=TUMBLING, late_data_policy="side_output", buffer_size_mb=1))
     with pytest.raises(ModelOnexError, match="late items fill a quarter") as caught:
         full.add([*at(99), *at(*[1] * 2_000)])
     assert caught.value.error_code is Code.RESOURCE_UNAVAILABLE
@@ -260,7 +260,7 @@ def test_windows_that_close_are_not_merged() -> None:
     empty = Aggregation(asked)
     empty.absorb(some.dump())
 
-    with pytest.raises(ModelOnexError, match="only with late_data 'update'"):
+    with pytest.raises(ModelOnexError, match="only with late_data_policy 'update'"):
         empty.absorb(some.dump())
     assert [row["value"] for row in empty.rows()] == [2]
 
@@ -316,7 +316,7 @@ def test_memory_without_files_is_limited_all_the_same() -> None:
         ({"method": "sum", "checkpoint_items": 3}, "checkpoint_items is about a stored state"),
         ({"method": "sum", "transaction_config": {"enabled": True}}, "transaction_config.enabled is about a stored"),
         ({"method": "sum", "backup_config": {"enabled": True}}, "needs backup_location"),
-        ({"method": "sum", "data": 3}, "input_data is a list, found int"),
+        ({"method": "sum", "data": 3}, "input_data is a list, or an object with one list; found int"),
     ],
 )  # fmt: skip
 def test_rules_over_several_fields(fields: dict[str, object], problem: str) -> None:

@@ -128,7 +128,7 @@ class ModelStreamingConfig(FrozenModel):
     enabled: `input_data` is any iterable or async iterable, taken chunk by chunk; else it is a list. items_come_as:
     `chunks` when it yields lists of items; `auto` takes a list or tuple for a chunk. chunk_size: items that are worked
     on at once. watermark_ms: how long items may come out of order: a window is closed when an item's time is that far
-    behind its end. late_data: what happens to items whose windows are all closed. `update` never closes a window.
+    behind its end. late_data_policy: what happens to items whose windows are all closed; `update` never closes any.
     checkpoint_items: progress is stored under `state_key` at least so often (0: never), and a run that was killed goes
     on from there: give it the same input again. run_id: names the input, such as a file and its date. The run that was
     stored last is not carried out again under its name, and progress is that of a name; without one a run goes on with
@@ -140,13 +140,13 @@ class ModelStreamingConfig(FrozenModel):
     chunk_size: Annotated[StrictNumber, Field(ge=1, le=1_000_000)] = 10_000
     window: ModelWindowConfig | None = None
     watermark_ms: Annotated[StrictNumber, Field(ge=0, le=_MAX_MS)] = 0
-    late_data: EnumLateData = EnumLateData.DROP
+    late_data_policy: EnumLateData = EnumLateData.DROP
     checkpoint_items: Annotated[StrictNumber, Field(ge=0, le=1_000_000_000)] = 0
     run_id: Annotated[StrictText, Field(min_length=1, max_length=200)] | None = None
 
     @model_validator(mode="after")
     def _windows_have_watermarks(self) -> Self:
-        stray = {"watermark_ms", "late_data"} & self.model_fields_set
+        stray = {"watermark_ms", "late_data_policy"} & self.model_fields_set
         if self.window is None and stray:
             raise _refuse(f"streaming_config.{min(stray)} says when a window closes, and there is no window; add one")
         return self
@@ -155,7 +155,7 @@ class ModelStreamingConfig(FrozenModel):
 class ModelMemoryManagement(FrozenModel):
     """buffer_size_mb: MiB of groups and values in memory; what is beyond goes to files in a directory of its own below
     `spill_directory` (None: the system's for temporary files), which is gone when the aggregation ends. The result is
-    not counted; where groups were spilled it is read from disk as it is iterated.
+    not counted; where groups were spilled it is read from disk as it is iterated. Below 8 some MiB of fixed costs show.
     """
 
     buffer_size_mb: Annotated[StrictNumber, Field(ge=1, le=1_048_576)] = 128
@@ -191,7 +191,8 @@ class ModelBackupConfig(FrozenModel):
 class ModelContractReducer(FrozenModel):
     """An aggregation and the data that it works on.
 
-    input_data: a list of items; with `streaming_config.enabled` any iterable or async iterable of items or of lists of
+    input_data: a list of items, or an object in which the only field that is a list has them; with
+    `streaming_config.enabled` any iterable or async iterable of items or of lists of
     items, or a function that is given the number of items to leave out and returns such a one. conflict_resolution:
     which value is kept where the method `merge` meets two for a field (None: the last), and what is done when somebody
     else has stored a state under `state_key` meanwhile (None: ConcurrentModificationError; `merge` adds the items to
@@ -212,9 +213,9 @@ class ModelContractReducer(FrozenModel):
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         reduction, streaming = self.reduction_config, self.streaming_config
-        if not streaming.enabled and not isinstance(self.input_data, list | tuple):
+        if not streaming.enabled and not isinstance(self.items, list | tuple):
             raise _refuse(
-                f"input_data is a list, found {type(self.input_data).__name__}; "
+                f"input_data is a list, or an object with one list; found {type(self.input_data).__name__}; "
                 "with streaming_config.enabled it may be any iterable"
             )
         if reduction.state_key is None:
@@ -228,3 +229,12 @@ class ModelContractReducer(FrozenModel):
                 if wanted:
                     raise _refuse(f"{name} is about a stored state; name it by reduction_config.state_key")
         return self
+
+    @property
+    def items(self) -> object:
+        """`input_data`, or the only list in it."""
+        data = self.input_data
+        if isinstance(data, dict):
+            lists = [value for value in data.values() if isinstance(value, list | tuple)]
+            return lists[0] if len(lists) == 1 else data
+        return data
