@@ -244,7 +244,7 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
         "E-STEP-FIELD": _workflow("step_id: book, step_type: effect, input: {order: 7}\n"),
         "E-WAIT": _workflow(_ASK.replace("answer", "answer, duration_ms: 60000")),
         "E-TRIGGER": _workflow(_BOOK, "triggers:\n  - schedule: {cron: '0 24 * * *'}\n"),
-        "E-RETRY-CONDITION": _workflow(_BOOK, "conflict_resolution: {retry_conditions: [TIMED_OUT]}\n"),
+        "W-RETRY-CONDITION": _workflow(_BOOK, "conflict_resolution: {retry_conditions: [TIMED_OUT]}\n"),
         "E-NODE-FILE": _workflow(_BOOK.replace("booking", "booking.yaml")),
         "E-NODE-KIND": _workflow(_SEND.replace("effect", "compute")),
         "E-STEP-INPUT": _workflow(_SEND.replace("{order:", "{orders:")),

@@ -28,6 +28,8 @@ from omnibase_core.utils.workflow_plan import WorkflowPlan
 
 MAX_DEPTH: Final = 20
 """Child workflows of child workflows."""
+MAX_CHARACTERS: Final = 4_000_000
+"""Of all texts of a bundle, which is stored with each run."""
 _KEPT: Final = 64
 
 
@@ -147,6 +149,18 @@ class _Loader:
         """The texts, by path relative to the workflow's folder."""
         folder = posixpath.dirname(self.own) or "."
         texts = {posixpath.relpath(path, folder): text for path, text in self.texts.items()}
+        size = sum(map(len, texts.values()))
+        if size > MAX_CHARACTERS:
+            self.report(
+                Breach(
+                    "E-LIMIT",
+                    f"the workflow and what it names have {size} characters, and each run keeps them all",
+                    ("steps",),
+                    str(size),
+                    f"at most {MAX_CHARACTERS}",
+                    "split the workflow into child workflows that are started by events, or shorten the schemas",
+                )
+            )
         root = posixpath.basename(self.own)
         return bundle_of(root, {root: self.findings.source.text, **texts})
 

@@ -20,6 +20,7 @@ from omnibase_core.enums.enum_workflow import (
     EnumWorkflowStepType,
 )
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.grammar.template_text import TemplateError
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
 from omnibase_core.models.contracts.subcontracts.model_orchestrator_subcontract import (
     ModelOrchestratorSubcontract,
@@ -51,7 +52,7 @@ from omnibase_core.utils.workflow_plan import (
 from omnibase_core.utils.workflow_retry import retry_of
 from omnibase_core.utils.workflow_schedule import cron_problems, zone_problem
 from omnibase_core.utils.workflow_units import units_of
-from omnibase_core.utils.workflow_values import RUN_KEYS, Place, ValueCompiler, never, sample_of
+from omnibase_core.utils.workflow_values import RUN_KEYS, Place, ValueCompiler, holes_of, never, sample_of
 
 Report = Callable[[Breach], None]
 
@@ -421,14 +422,15 @@ class _Compiler:
         key = step.idempotency_key
         if key is None:
             return None
-        if "${" not in key.replace("$${", ""):
+        same = _key_is_shared(key, place, in_pipeline=self.coordination is EnumWorkflowCoordination.PIPELINE)
+        if same:
             self.report(
                 Breach(
                     "W-STEP-KEY",
-                    "idempotency_key is the same in every run, so only the first run would have an effect",
+                    f"idempotency_key is the same {same}, so only the first would have an effect",
                     path,
                     repr(key),
-                    fix="write ${workflow.id} or something of the input into it",
+                    fix="write ${workflow.id}, ${index} or something of the input into it, or leave it out",
                     severity="warning",
                 )
             )
@@ -551,6 +553,20 @@ class _Compiler:
             pure=_is_pure(step),
             connection=None if facts is None else facts.connection,
         )
+
+
+def _key_is_shared(key: str, place: Place, *, in_pipeline: bool) -> str:
+    """What an idempotency key does not tell apart, though it should; nothing when it does."""
+    try:
+        found = {(hole.source, hole.path[0] if hole.path else "") for hole in holes_of(key)}
+    except TemplateError:
+        return ""
+    if found <= {("workflow", "name"), ("workflow", "version")}:
+        return "in every run"
+    apart = {"item", "index", "steps"} if in_pipeline else {"item", "index"}
+    if "item" not in place.sources or ("workflow", "action_id") in found or apart & {source for source, _ in found}:
+        return ""
+    return "for every item" if in_pipeline else "for every entry"
 
 
 def _node_of(step: ModelWorkflowWork) -> str | None:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.grammar.template_text import NO_DEFAULT, Hole, Template, TemplateError, parse_template
+from omnibase_core.grammar.template_text import NO_DEFAULT, Hole, Template, TemplateError, holes, parse_template
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
 from omnibase_core.protocols.protocol_workflow_engine import BLOCK
 from omnibase_core.utils.cel_expressions import CelError, CelProgram, compile_cel, keys_read
@@ -351,6 +351,11 @@ def moment_of(text: str, what: object) -> datetime:
             EnumCoreErrorCode.VALIDATION_ERROR,
         )
     return moment
+
+
+def holes_of(text: str) -> tuple[Hole, ...]:
+    """The placeholders of a template. Raises TemplateError."""
+    return holes(parse_template(text, SOURCES, _WHOLE))
 
 
 def sample_of(tree: JsonValue) -> tuple[JsonValue, dict[KeyPath, bool]]:

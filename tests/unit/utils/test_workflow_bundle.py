@@ -89,6 +89,19 @@ def test_two_parents_of_one_child_have_its_texts_both() -> None:
     assert set(found.bundle.files) == {*middle.bundle.files, "main.yaml"}
 
 
+def test_a_bundle_has_a_limit(tmp_path: Path) -> None:
+    """It is stored with each run."""
+    for number in range(5):
+        (tmp_path / f"n{number}.yaml").write_text(NODES["typed.yaml"] + "#" * 900_000 + "\n")
+    main = tmp_path / "main.yaml"
+    main.write_text(
+        workflow("\n".join(f"step_id: s{n}, step_type: effect, node: n{n}.yaml, input: {{n: 1}}" for n in range(5)))
+    )
+
+    with pytest.raises(ContractError, match="each run keeps them all"):
+        load_contract(main)
+
+
 def test_the_digest_is_that_of_the_texts() -> None:
     """The same texts in any order; another text, path or root is another digest."""
     texts = {"a": "1", "b": "2"}

@@ -105,10 +105,21 @@ def test_a_small_workflow_is_fine() -> None:
         (workflow(CALL, triggers="[{schedule: {cron: '0 0 * * *', timezone: Mars}}]"), "E-TRIGGER", "no time zone"),
         (workflow(CALL, dependencies="[{service_name: a}, {service_name: a}]"), "E-STEP-DUPLICATE", "service 'a'"),
         (workflow(CALL, dependencies="[{service_name: a, version_constraint: latest}]"), "E-TEXT", "not well-formed"),
-        (workflow(CALL, conflict_resolution="{retry_conditions: [TIMED_OUT]}"), "E-RETRY-CONDITION", "no error code"),
+        (workflow(CALL, conflict_resolution="{retry_conditions: [TIMED_OUT]}"), "W-RETRY-CONDITION", "no error code"),
         (workflow(CALL, conflict_resolution="{retry_config: {budget: false}}"), "W-STEP-RETRY", "no effect on a step"),
-        (workflow(CALL + ", retry: {retryable_errors: [ETIMEDOUT]}"), "E-RETRY-CONDITION", "no error code"),
+        (workflow(CALL + ", retry: {retryable_errors: [ETIMEDOUT]}"), "W-RETRY-CONDITION", "no error code"),
         (workflow(CALL + ", idempotency_key: once"), "W-STEP-KEY", "the same in every run"),
+        (workflow(CALL + ", idempotency_key: '${workflow.name}'"), "W-STEP-KEY", "the same in every run"),
+        (
+            workflow(CALL + ", idempotency_key: '${workflow.id}', for_each: [1, 2]"),
+            "W-STEP-KEY",
+            "the same for every entry",
+        ),
+        (
+            workflow(CALL + ", idempotency_key: '${workflow.id}'", coordination_type="pipeline"),
+            "W-STEP-KEY",
+            "the same for every item",
+        ),
         (
             workflow(CALL, input_schema="{required: [n]}", triggers="[{schedule: {cron: '0 2 * * *'}}]"),
             "E-STEP-INPUT",

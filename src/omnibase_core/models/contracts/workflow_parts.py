@@ -49,17 +49,18 @@ def _conditions_exist(config: "ModelConflictResolutionConfig") -> Iterator[Breac
 
 
 def _conditions_are_met(names: Sequence[str], path: KeyPath) -> Iterator[Breach]:
-    """A condition in capitals is an error code; a wrong one would never be met, in silence."""
+    """A condition in capitals is meant as an error code; a wrong one would never be met, in silence."""
     codes = [code.value for code in EnumCoreErrorCode]
     for index, name in enumerate(names):
         if name.isupper() and name not in codes:
             yield Breach(
-                "E-RETRY-CONDITION",
-                f"{name!r} is no error code",
+                "W-RETRY-CONDITION",
+                f"{name!r} is no error code, so this condition is met only by an exception of this name",
                 (*path, index),
                 repr(name),
                 ", ".join(codes),
                 "write an error code, or the class name of an exception such as TimeoutError",
+                "warning",
             )
 
 
