@@ -85,6 +85,16 @@ def one_by_one(call: Callable[[], Awaitable[object]], operations_per_call: int =
     return run
 
 
+def repeated(once: Callable[[], object]) -> Run:
+    """A subject that waits for nothing."""
+
+    async def run(operations: int) -> None:
+        for _ in range(operations):
+            once()
+
+    return run
+
+
 def in_flight(call: Callable[[], Awaitable[object]], calls: int, operations_per_call: int = 1) -> Run:
     """A subject that keeps `calls` calls under way, each followed by the next."""
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.measure import Run, Table, paired
+from benchmarks.measure import Run, Table, paired, repeated
 from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelFSMSubcontract
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.utils.cel_expressions import compile_cel
@@ -170,22 +170,14 @@ def _by_statemachine() -> Callable[[], object]:
     return once
 
 
-def _repeated(once: Callable[[], object]) -> Run:
-    async def run(operations: int) -> None:
-        for _ in range(operations):
-            once()
-
-    return run
-
-
 def test_transition_beside_libraries(table: Table) -> None:
     """The same guard, field and intents; going back to the first state is one assignment, and ours needs none."""
     plan, state = plan_of(_machine("payload.total > 1.0")), FsmState("IDLE", layered({}, "the state"))
     makers = {"transitions": _by_transitions, "python-statemachine": _by_statemachine}
-    runs: dict[str, Run] = {"ours": _repeated(lambda: apply(plan, state, ACTION)), "by hand": _repeated(_by_hand())}
+    runs: dict[str, Run] = {"ours": repeated(lambda: apply(plan, state, ACTION)), "by hand": repeated(_by_hand())}
     for package, make in makers.items():
         try:
-            runs[package] = _repeated(make())
+            runs[package] = repeated(make())
         except ImportError:
             table.add_absent("state machine", f"the same in {package}", package)
 

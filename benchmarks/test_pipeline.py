@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pydantic import JsonValue
 
-from benchmarks.measure import Run, Table, paired
+from benchmarks.measure import Table, paired, repeated
 from omnibase_core.mixins.pipeline_limits import run_limited
 from omnibase_core.utils.compute_executor import execute_pipeline
 from omnibase_core.utils.compute_plan import ComputePlan
@@ -26,14 +26,6 @@ def _plan(steps: list[dict[str, object]], **fields: object) -> ComputePlan:
 def _step(kind: str, number: int, **config: object) -> dict[str, object]:
     step: dict[str, object] = {"step_name": f"s{number}", "step_type": "transformation", "transformation_type": kind}
     return {**step, "transformation_config": {"config_type": kind, **config}} if kind != "identity" else step
-
-
-def _repeated(once: Callable[[], object]) -> Run:
-    async def run(operations: int) -> None:
-        for _ in range(operations):
-            once()
-
-    return run
 
 
 def _loop(functions: list[Callable[[str], str]]) -> list[str]:
@@ -62,13 +54,13 @@ def test_pipeline_step(table: Table) -> None:
     times = asyncio.run(
         paired(
             {
-                "steps": _repeated(lambda: execute_pipeline(plan, TEXT)),
-                "loop": _repeated(lambda: _loop(functions)),
-                "large": _repeated(lambda: execute_pipeline(empty, large)),
-                "small": _repeated(lambda: execute_pipeline(empty, None)),
-                "one": _repeated(lambda: execute_pipeline(one, TEXT)),
-                "limited": _repeated(lambda: run_limited(limited, TEXT)),
-                "watched": _repeated(lambda: run_limited(watched, 1)),
+                "steps": repeated(lambda: execute_pipeline(plan, TEXT)),
+                "loop": repeated(lambda: _loop(functions)),
+                "large": repeated(lambda: execute_pipeline(empty, large)),
+                "small": repeated(lambda: execute_pipeline(empty, None)),
+                "one": repeated(lambda: execute_pipeline(one, TEXT)),
+                "limited": repeated(lambda: run_limited(limited, TEXT)),
+                "watched": repeated(lambda: run_limited(watched, 1)),
             },
             operations=20,
             rounds=30,

@@ -18,7 +18,6 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Work
 from omnibase_core.mixins.compute_parallel import Backend, OnProgress, run_chunks
-from omnibase_core.models.contracts.contract_model import Breach
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
     ModelComputeParallelConfig,
     ModelComputeSubcontract,
@@ -54,7 +53,7 @@ class ItemsWork:
 
     def __call__(self, chunk: Chunk) -> ItemsDone:
         if self._plan is None:
-            self._plan = compile_again(*self._contract, _judged_before)
+            self._plan = compile_again(*self._contract)
         alarm = _Alarm() if self._alarmed else None
         items = cast("list[JsonValue]", chunk)  # of an input of JSON
         return run_items(self._plan.steps, items, self._deadline, alarm)
@@ -79,11 +78,6 @@ class _Alarm:
         limit = min(self._limits, default=inf)
         seconds = 0.0 if limit == inf else max(0.0, limit - now()) + GRACE_SECONDS
         signal.setitimer(signal.ITIMER_REAL, seconds)
-
-
-def _judged_before(breach: Breach) -> None:
-    """The parent has compiled the same contract."""
-    raise AssertionError(breach)
 
 
 async def run_over_items(

@@ -16,7 +16,6 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_compute import EnumComputeStepType, EnumTransformationType
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.models.contracts.contract_model import Breach
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
 from omnibase_core.models.model_compute_output import ModelComputeStepResult
 from omnibase_core.utils.compute_executor import StepPlan, judged_run
@@ -152,18 +151,13 @@ def serve(sock: socket.socket) -> None:
 def _carry_out(stream: Stream, plan: ComputePlan | None) -> ComputePlan | None:
     call: Call = pickle.Unpickler(stream).load()  # noqa: S301  # from the parent
     if call.contract is not None:
-        plan = compile_again(*call.contract, _judged_before)
+        plan = compile_again(*call.contract)
     pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL)
     known = cast("ComputePlan", plan)  # the first call brings one
     result, error = judged_run(known, call.data, _Teller(pickler), call.began)
     output = cast("JsonValue", result.output)  # of a pipeline
     pickler.dump(Over(output, result.steps_executed, result.error_step, error))
     return plan
-
-
-def _judged_before(breach: Breach) -> None:
-    """The parent has compiled the same contract."""
-    raise AssertionError(breach)
 
 
 def main() -> None:

@@ -76,8 +76,14 @@ def compile_compute(contract: ModelComputeSubcontract, files: ContractFiles | No
     return compile_again(contract, read_schemas(contract, files, report), report)
 
 
-def compile_again(contract: ModelComputeSubcontract, documents: Documents, report: Report) -> ComputePlan:
-    """The same from schemas that have been read."""
+def _judged_before(breach: Breach) -> None:
+    raise AssertionError(breach)
+
+
+def compile_again(
+    contract: ModelComputeSubcontract, documents: Documents, report: Report = _judged_before
+) -> ComputePlan:
+    """The same from schemas that have been read. report: not needed for a contract that was compiled before."""
     compiler = _Compiler(compile_schemas(documents, report), report)
     steps, _ = compiler.steps(contract.__dict__.get("pipeline", []), ("pipeline",), frozenset())
     limit = contract.__dict__.get("pipeline_timeout_ms")

@@ -114,24 +114,27 @@ def _timeless(result: object) -> object:
 
 
 @pytest.mark.parametrize("limit", ["pipeline_timeout_ms", "timeout_ms"])
-def test_a_sort_that_takes_long_is_cut_off(limit: str) -> None:
-    """It never looks at the clock; what came before it is kept, and the input is as it was."""
-    data: list[JsonValue] = [(number * 7_919) % 1_000_003 / 7 for number in range(500_000)]
-    kept = copy.copy(data)
-    slow = transformation("sort", "slow")
-    fields: dict[str, object] = {limit: 150}
+def test_a_step_that_does_not_look_at_the_clock_is_cut_off(limit: str) -> None:
+    """It would take many seconds; what came before it is kept, and the input is as it was."""
+    wide: JsonValue = {f"k{number}": number for number in range(200)}  # sent once, compared each time
+    data: list[JsonValue] = [wide] * 300_000
+    slow = transformation("unique", "slow")
+    fields: dict[str, object] = {limit: 600}
     if limit == "timeout_ms":
         slow, fields = {**slow, **fields}, {}
-    plan = plan_of([transformation("identity", "before"), slow, transformation("unique", "never")], **fields)
+    plan = plan_of([transformation("identity", "before"), slow, transformation("sort", "never")], **fields)
+    began = time.monotonic()
 
     result, failure = run_limited(plan, data)
 
+    assert time.monotonic() - began < 6
     assert failure is not None
     assert failure.error_code is EnumCoreErrorCode.TIMEOUT
     assert (result.success, result.output, result.error_type) == (False, None, "TIMEOUT")
     assert "stopped, its limit is" in str(result.error_message)
     assert list(result.step_results) == ["before", "slow"]
-    assert data == kept
+    assert data == [copy.copy(wide)] * 300_000
+    assert not children(WORKER)
 
 
 def test_work_that_never_ends_is_cut_off_and_its_process_is_gone() -> None:
@@ -158,7 +161,7 @@ def test_work_that_never_ends_is_cut_off_and_its_process_is_gone() -> None:
         "endless": False,
         "branches": False,
     }
-    assert 200 <= result.step_results["endless"].duration_ms < 1_000
+    assert 200 <= result.step_results["endless"].duration_ms < 5_000
     assert result.error_message == "step 'endless' (validation): stopped, its limit is 200 ms"
     assert result.step_results["kept"].output == nested(40)
 
