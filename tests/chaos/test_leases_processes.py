@@ -83,7 +83,7 @@ async def test_increments_of_many_processes_are_never_lost(shared: Stores) -> No
 
 async def test_a_process_stopped_past_its_lease_writes_nothing_when_it_wakes(shared: Stores) -> None:
     """Another has taken over within the length of the lease and a second; the epoch is its own."""
-    ttl_ms = 300
+    ttl_ms = 800
     manager = LeaseManager(shared.store, ttl_ms=60_000)
     states = WorkflowStateManager(manager)
     with _running("writer", shared, ttl_ms) as worker:
@@ -128,7 +128,7 @@ async def test_a_killed_process_is_followed_within_its_lease(shared: Stores) -> 
 async def test_a_process_stopped_at_any_moment_holds_nothing_in_postgresql(shared: Stores) -> None:
     """Its statement is whole or not there, so nobody waits for its locks; woken, it is refused and stops."""
     ttl_ms = 200
-    manager = LeaseManager(shared.store, ttl_ms=200)
+    manager = LeaseManager(shared.store, ttl_ms=60_000)
     states = WorkflowStateManager(manager)
     for _ in range(3):
         with _running("loop", shared, ttl_ms) as worker:
