@@ -37,6 +37,7 @@ from omnibase_spi.engine_dbos_store import DbosStore
 from omnibase_spi.engine_dbos_tables import NOTE, PAUSED
 from omnibase_spi.workflow_cron import times_between
 
+_IDLE_MS: Final = 5_000
 _WAIT_POLL_S: Final = 0.25
 _PAUSE_LOOK_S: Final = 0.05
 _PAUSE_LOOKS: Final = 40
@@ -74,15 +75,14 @@ class DbosDriver:
         in this process already).
         """
         check_dbos()
-        driver = cls(DbosStore(url, schema))
+        driver = cls(DbosStore(url, schema, lease_ttl_ms if run is not None else _IDLE_MS))
         store = driver._store
         try:
             await store.do(store.open, list(queues))
             if run is not None:
                 runner = DbosRunner(driver, store, run, lease_ttl_ms, bus, db)
-                await store.do(runner.lease.start)
                 driver._runner = runner
-                runner.launch()
+                await store.do(runner.launch)
         except BaseException:
             await driver.aclose()
             raise

@@ -3,8 +3,9 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 from uuid import UUID
@@ -25,7 +26,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     WorkflowStoppedError,
     event_types_of,
 )
-from omnibase_spi.engine_dbos_link import record_at
+from omnibase_spi.engine_dbos_link import Record
 from omnibase_spi.engine_dbos_tables import NOTE, Loaded
 from omnibase_spi.engine_memory_store import ids_of
 from omnibase_spi.workflow_tx import TransactionalSteps
@@ -33,7 +34,6 @@ from omnibase_spi.workflow_tx import TransactionalSteps
 _LONGEST_SLEEP_S: Final = 3600.0
 _TIMER: Final = f"{NOTE}timer"
 _NOW: Final = f"{NOTE}now"
-_Done = Coroutine[object, object, dict[str, JsonValue]]
 
 BLOCKING = ("lease", "cancelled", "moved")
 """Reasons that do not wait for the end of a step that can be interrupted."""
@@ -41,6 +41,8 @@ BLOCKING = ("lease", "cancelled", "moved")
 
 class RunHost(Protocol):
     """What a context needs of its driver."""
+
+    async def write(self, what: Record) -> None: ...
 
     async def take_signal(self, workflow_id: str, topic: str, position: int) -> Signal | None: ...
 
@@ -178,19 +180,14 @@ class DbosContext:
         recorded = self._recorded(position, name)
         if recorded is not None:
             return recorded
-        control = self._control
-
-        async def done() -> dict[str, JsonValue]:
-            try:
-                if timeout_s is None:
-                    outcome = await control.at_work(work, preemptible=preemptible)
-                else:
-                    outcome = await self._in_time(work, timeout_s, preemptible=preemptible)
-            except Exception as error:  # noqa: BLE001  # the boundary of a step: whatever it raises is its outcome
-                outcome = _failed(error)
-            return _json_of(outcome, name)
-
-        return await self._record(position, name, done)
+        try:
+            if timeout_s is None:
+                outcome = await self._control.at_work(work, preemptible=preemptible)
+            else:
+                outcome = await self._in_time(work, timeout_s, preemptible=preemptible)
+        except Exception as error:  # noqa: BLE001  # the boundary of a step: whatever it raises is its outcome
+            outcome = _failed(error)
+        return await self._record(position, name, outcome)
 
     async def _in_time(self, work: Work, timeout_s: float, *, preemptible: bool) -> StepOutcome:
         started = time.time()
@@ -276,12 +273,7 @@ class DbosContext:
         view = await self._host.start_child(request, wait=wait)
         if wait:
             view = await self._host.wait_for(request.workflow_id, self._control)
-        outcome = _outcome_of(view, started, waited=wait)
-
-        async def done() -> dict[str, JsonValue]:
-            return _json_of(outcome, name)
-
-        return await self._record(position, name, done)
+        return await self._record(position, name, _outcome_of(view, started, waited=wait))
 
     async def patch(self, position: int, name: str) -> bool:
         name = f"{NOTE}patch {name}"
@@ -310,32 +302,31 @@ class DbosContext:
     async def _note(self, position: int, name: str, value: JsonValue) -> StepOutcome:
         """Record a value that is there already."""
         at = time.time()
-        outcome = StepOutcome(EnumStepStatus.COMPLETED, value, started_at=at, ended_at=at)
+        return await self._record(
+            position, name, StepOutcome(EnumStepStatus.COMPLETED, value, started_at=at, ended_at=at)
+        )
 
-        async def done() -> dict[str, JsonValue]:
-            return _json_of(outcome, name)
-
-        return await self._record(position, name, done)
-
-    async def _record(self, position: int, name: str, done: Callable[[], _Done]) -> StepOutcome:
-        self._control.check()
-        outcome = StepOutcome.from_json(await record_at(position, name, done))
+    async def _record(self, position: int, name: str, outcome: StepOutcome) -> StepOutcome:
+        control = self._control
+        if control.reason in BLOCKING:
+            control.check()
+        try:
+            text = _text_of(outcome)
+        except (TypeError, ValueError) as error:  # JSON in UTF-8 cannot hold it
+            message = f"What step {name!r} gave cannot be recorded, it is no JSON: {error}"
+            refused = StepError(EnumCoreErrorCode.VALIDATION_ERROR, type(error).__name__, message)
+            outcome = replace(outcome, status=EnumStepStatus.FAILED, value=None, error=refused)
+            text = _text_of(outcome)
+        started_ms = int((outcome.started_at or time.time()) * 1000)
+        await self._host.write(Record(control.workflow_id, control.owner, position, name, text, started_ms))
         self._journal[position] = StepRecord(position, name, outcome)
         return outcome
 
 
-def _json_of(outcome: StepOutcome, name: str) -> dict[str, JsonValue]:
-    """The outcome as it is recorded; a value that JSON in UTF-8 cannot hold is a failure of the step."""
-    document = outcome.as_json()
-    try:
-        json.dumps(document, ensure_ascii=False, allow_nan=False).encode()
-    except (TypeError, ValueError) as error:
-        message = f"What step {name!r} gave cannot be recorded, it is no JSON: {error}"
-        refused = StepError(EnumCoreErrorCode.VALIDATION_ERROR, type(error).__name__, message)
-        return StepOutcome(
-            EnumStepStatus.FAILED, None, refused, outcome.attempts, outcome.started_at, outcome.ended_at
-        ).as_json()
-    return document
+def _text_of(outcome: StepOutcome) -> str:
+    text = json.dumps(outcome.as_json(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text.encode()
+    return text
 
 
 def _failed(error: Exception) -> StepOutcome:

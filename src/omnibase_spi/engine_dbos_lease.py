@@ -66,6 +66,13 @@ class ExecutorLease:
         self._acquire()
         self._thread.start()
 
+    def wait_until_held(self) -> bool:
+        """Whether there is a lease, waiting for twice its time for a new one. Blocks."""
+        deadline = time.monotonic() + 2 * self._ttl_s
+        while not self.held and time.monotonic() < deadline and not self._stop.wait(0.01):
+            pass
+        return self.held
+
     def stop(self) -> None:
         """Release the lease, and hand back what is still pending, so that others need not wait for its end."""
         self._stop.set()

@@ -1,8 +1,9 @@
 """The one place that reaches into dbos, which is pinned to 3.4 for it, and the engines that its statements go through.
 
-Records by position. dbos numbers steps in the order in which they are drawn; ours stand at positions of the contract.
-A reservation is drawn by the public call and given its number here, before it is run: that is all that is private on
-the way of a step.
+Records by position. dbos numbers steps in the order in which they are drawn; ours stand at positions of the contract,
+so that a replay is independent of any order. What a run has recorded is read once, when it is taken up, so a step need
+not ask whether it was done: it is written by the function with which dbos writes its own steps (`record`), which locks
+the run's row and refuses whoever does not own it any more.
 """
 
 import logging
@@ -10,8 +11,7 @@ import sqlite3
 import sys
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
@@ -37,6 +37,7 @@ WORKFLOW_NAME: Final = "onex_run"
 _SUPPORTED: Final = ((3, 4), (3, 5))
 _MAX_THREADS: Final = 64
 _POOL_SIZE: Final = 20
+_IDLE_MS: Final = 5_000
 _BUSY_MS: Final = 30_000
 _CONNECT_SECONDS: Final = 5
 
@@ -54,6 +55,18 @@ class QueueLimits:
     worker_concurrency: int | None = None
     rate_limit: int | None = None
     rate_period_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The outcome of a step, as JSON, to be written by the execution that `owner` stands for."""
+
+    workflow_id: str
+    owner: str
+    position: int
+    name: str
+    text: str
+    started_ms: int
 
 
 def check_dbos() -> None:
@@ -75,9 +88,10 @@ def check_dbos() -> None:
         raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
 
 
-def make_engine(url: str, *, pool_size: int = _POOL_SIZE) -> "sa.Engine":
+def make_engine(url: str, idle_ms: int = _IDLE_MS) -> "sa.Engine":
     """An SQLAlchemy engine as dbos needs it: SQLite in WAL mode and durable, one writer at a time; PostgreSQL by
-    psycopg, whose transactions the server ends when their client has been still for a minute.
+    psycopg, whose transactions the server ends when their client is still for `idle_ms`, because it was stopped:
+    what it has locked is then free.
     """
     import sqlalchemy as sa
 
@@ -99,18 +113,18 @@ def make_engine(url: str, *, pool_size: int = _POOL_SIZE) -> "sa.Engine":
                 "A workflow engine in memory forgets its runs: name a file (sqlite:///runs.db), or ONEX_ENGINE=memory."
             )
             raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
-        engine = sa.create_engine(parsed, pool_size=pool_size, max_overflow=0, pool_timeout=_CONNECT_SECONDS * 6)
+        engine = sa.create_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0, pool_timeout=_CONNECT_SECONDS * 6)
         sa.event.listen(engine, "connect", prepare_sqlite)
         return engine
     return sa.create_engine(
         parsed.set(drivername="postgresql+psycopg"),
-        pool_size=pool_size,
+        pool_size=_POOL_SIZE,
         max_overflow=0,
         pool_timeout=_CONNECT_SECONDS * 6,
         pool_pre_ping=True,
         connect_args={
             "connect_timeout": _CONNECT_SECONDS,
-            "options": "-c idle_in_transaction_session_timeout=60000",
+            "options": f"-c idle_in_transaction_session_timeout={idle_ms}",
         },
     )
 
@@ -198,12 +212,11 @@ async def _onex_run() -> JsonValue:
 class DbosWorker:
     """The dbos of this process, which is a singleton: one at a time, and another after it has ended."""
 
-    def __init__(self, carry_out: CarryOut, loop: AbstractEventLoop) -> None:
+    def __init__(self, carry_out: CarryOut) -> None:
         self._carry_out = carry_out
-        self._loop = loop
 
-    def launch(self, engine: "sa.Engine", schema: str, executor_id: str) -> None:
-        """Start dbos. Called on the event loop, which then runs all its workflows."""
+    def launch(self, engine: "sa.Engine", schema: str, executor_id: str, loop: AbstractEventLoop) -> None:
+        """Start dbos, whose workflows then all run on this loop. Blocks: call it from a thread."""
         from dbos import DBOS, DBOSConfig
         from dbos._serialization import DBOSPortableJSON, WorkflowSerializationFormat
 
@@ -231,7 +244,8 @@ class DbosWorker:
                 "max_executor_threads": _MAX_THREADS,
                 "log_level": "ERROR",
             }
-            DBOS(config=config)
+            made = DBOS(config=config)
+            made._background_event_loop._main_loop = loop  # noqa: SLF001  # else a loop in a thread of its own
             if not _registered:
                 DBOS.workflow(
                     name=WORKFLOW_NAME,
@@ -240,7 +254,7 @@ class DbosWorker:
                 _registered = True
             DBOS.launch()
         except BaseException:
-            self._forget()
+            self.destroy()
             raise
 
     def stop_dequeuing(self) -> None:
@@ -259,10 +273,6 @@ class DbosWorker:
         finally:
             self._forget()
 
-    def restore_threads(self) -> None:
-        """Give the loop a fresh pool of threads: dbos made its own the default, and has closed it."""
-        self._loop.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
-
     def _forget(self) -> None:
         global _carry_out  # noqa: PLW0603  # see launch
         _carry_out = None
@@ -276,38 +286,41 @@ def current_owner() -> str:
     return assert_current_dbos_context().owner_xid or ""
 
 
-async def record_at(
-    position: int, name: str, work: Callable[[], Coroutine[object, object, dict[str, JsonValue]]]
-) -> dict[str, JsonValue]:
-    """Run `work` as the step at this position, or give what is recorded there.
+def record(record: "Record") -> None:
+    """Write a step's outcome down. Blocks, also while the database is away.
 
     Raises WorkflowStoppedError when this execution may not write any more, whatever the reason.
     """
-    from dbos import DBOS, StepOptions
-    from dbos._error import (
-        DBOSStepNondeterminismError,
-        DBOSUnexpectedStepError,
-        DBOSWorkflowCancelledError,
-        DBOSWorkflowConflictIDError,
-    )
+    from dbos._dbos import _get_dbos_instance
+    from dbos._error import DBOSException, DBOSStepNondeterminismError, DBOSWorkflowConflictIDError
 
-    reservation = DBOS.reserve_step()
-    reservation._step_ctx.function_id = position  # noqa: SLF001  # the reason for this module
-    options: StepOptions = {"name": name}
     try:
-        return await reservation.run_async(options, work)
-    except DBOSWorkflowCancelledError:
-        raise WorkflowStoppedError("cancelled") from None
+        system = _get_dbos_instance()._sys_db  # noqa: SLF001  # the reason for this module
+        system.record_operation_result(
+            {
+                "workflow_uuid": record.workflow_id,
+                "function_id": record.position,
+                "function_name": record.name,
+                "output": record.text,
+                "error": None,
+                "serialization": "portable_json",
+                "started_at_epoch_ms": record.started_ms,
+                "child_workflow_id": None,
+            },
+            owner_xid=record.owner,
+        )
     except DBOSWorkflowConflictIDError:
         raise WorkflowStoppedError("moved") from None
     except LeaseExpiredError:
         raise WorkflowStoppedError("lease") from None
-    except (DBOSUnexpectedStepError, DBOSStepNondeterminismError) as error:
+    except DBOSStepNondeterminismError as error:
         message = (
-            f"Step {name!r} at position {position} does not fit the journal of this run: {error}. A run is pinned to "
-            "its contract; look for two records at one position."
+            f"Step {record.name!r} of run {record.workflow_id!r}: position {record.position} has a record already. "
+            "Two steps of a contract never share one; this is a mistake of the interpreter."
         )
         raise ModelOnexError(message, EnumCoreErrorCode.INTERNAL_ERROR) from error
+    except DBOSException:  # it was closed at this moment
+        raise WorkflowStoppedError("moved") from None
 
 
 def register_queues(client: "DBOSClient", queues: Sequence[QueueLimits], polling_s: float) -> None:

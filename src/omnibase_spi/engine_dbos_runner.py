@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus
-from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.errors.onex_error import LeaseExpiredError, ModelOnexError
 from omnibase_core.logging.redaction import redact
 from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
 from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
@@ -30,7 +30,7 @@ from omnibase_spi.db.adapter import DbAdapter
 from omnibase_spi.engine_dbos_context import DbosContext, RunControl
 from omnibase_spi.engine_dbos_janitor import Janitor
 from omnibase_spi.engine_dbos_lease import ExecutorLease
-from omnibase_spi.engine_dbos_link import DbosWorker, current_owner, failure_of_run, make_engine
+from omnibase_spi.engine_dbos_link import DbosWorker, Record, current_owner, failure_of_run, make_engine, record
 from omnibase_spi.engine_dbos_store import DbosStore
 from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
 from omnibase_spi.engine_memory_events import as_signal
@@ -38,6 +38,8 @@ from omnibase_spi.workflow_tx import TransactionalSteps
 
 _log: Final = logging.getLogger("onex.workflow")
 _HANDED_OVER: Final = {PAUSED: "CANCELLED", "drained": "ENQUEUED"}
+_LAUNCHES: Final = 5
+_WRITERS: Final = 16
 _TOLD_AFTER_S: Final = 0.03
 """dbos writes the outcome after the run's function has returned: those who wait are told when it may be there."""
 
@@ -77,15 +79,24 @@ class DbosRunner:
         self.draining = False
         self._transactions = None if db is None else TransactionalSteps(db)
         self.lease = ExecutorLease(store.tables, ttl_ms, partial(self._from_thread, self._stop_all, "lease"))
-        self._engine = make_engine(store.url)
+        self._engine = make_engine(store.url, ttl_ms)
         self.lease.fence(self._engine)
         self._tables = WorkflowTables(self._engine, store.schema)
-        self._dbos = DbosWorker(self._carry_out, self._loop)
+        self._dbos = DbosWorker(self._carry_out)
         self._janitor = Janitor(self, store.tables, store.schedules, self.lease, ttl_ms)
         self._launched = False
+        self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="onex-records")
 
     def launch(self) -> None:
-        self._dbos.launch(self._engine, self._store.schema, self.lease.executor_id)
+        """Take the lease and start dbos. On a machine so busy that the lease ran out meanwhile, once more."""
+        self.lease.start()
+        for left in range(_LAUNCHES - 1, -1, -1):
+            try:
+                self._dbos.launch(self._engine, self._store.schema, self.lease.executor_id, self._loop)
+                break
+            except LeaseExpiredError:
+                if not left or not self.lease.wait_until_held():
+                    raise
         self._launched = True
         self._janitor.start()
 
@@ -130,6 +141,9 @@ class DbosRunner:
         status = _HANDED_OVER.get(reason)
         if status is not None:
             await self._store.do(self._tables.hand_over, control.workflow_id, control.owner, status)
+
+    async def write(self, what: Record) -> None:
+        await self._loop.run_in_executor(self._writers, record, what)
 
     async def take_signal(self, workflow_id: str, topic: str, position: int) -> Signal | None:
         return await self._store.do(self._tables.take, workflow_id, topic, position)
@@ -267,7 +281,7 @@ class DbosRunner:
                 await loop.run_in_executor(own, self.lease.stop)
             if self._launched:
                 await loop.run_in_executor(own, self._dbos.destroy)
-                self._dbos.restore_threads()
         finally:
             own.shutdown(wait=False)
+            self._writers.shutdown(wait=False)
             self._engine.dispose()

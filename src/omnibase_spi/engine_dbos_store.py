@@ -37,10 +37,10 @@ T = TypeVar("T")
 class DbosStore:
     """What `create` opens. Its methods block, but `do`."""
 
-    def __init__(self, url: str, schema: str) -> None:
+    def __init__(self, url: str, schema: str, idle_ms: int = 5_000) -> None:
         self.url = url
         self.schema = schema
-        self.engine: sa.Engine = make_engine(url)
+        self.engine: sa.Engine = make_engine(url, idle_ms)
         self.tables = WorkflowTables(self.engine, schema)
         self.schedules = ScheduleTable(self.tables)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="onex-engine")
