@@ -12,16 +12,13 @@ import signal
 import sys
 from itertools import count
 from pathlib import Path
-from uuid import UUID
 
 from omnibase_core.mixins.aggregation_run import run_aggregation
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
-from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ResolvedIOContext
 from omnibase_spi.bootstrap import register_effect_handlers
-from omnibase_spi.db.adapter import DbAdapter
-from omnibase_spi.db.driver import Document
 from omnibase_spi.store_sql import SqlStateManager
+from tests.chaos.dying_worker import DyingAdapter
 from tests.support.aggregations import contract, sales
 
 ITEMS = sales(2_000)
@@ -31,29 +28,11 @@ ASKED: dict[str, object] = {
 }  # fmt: skip
 
 
-class DyingAdapter(DbAdapter):
-    """Kills its process at a moment: there are two for each statement."""
-
-    def __init__(self, settings: ModelSettings, dies_at: int) -> None:
-        super().__init__(settings)
-        self._moments_left = dies_at
-
-    async def execute(self, resolved_context: ResolvedIOContext, correlation_id: UUID) -> Document:
-        self._pass_moment()
-        document = await super().execute(resolved_context, correlation_id)
-        self._pass_moment()
-        return document
-
-    def _pass_moment(self) -> None:
-        if self._moments_left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self._moments_left -= 1
-
-
 async def once(directory: Path, number: int, dies_at: int) -> object:
     """Every other aggregation has a transaction around its last writes."""
     settings = ModelSettings(data_dir=directory)
-    adapter = DyingAdapter(settings, dies_at)
+    adapter = DyingAdapter(settings)
+    adapter.moments_left = dies_at
     async with ModelONEXContainer() as container:
         register_effect_handlers(container, settings)
         container.register_service("DbAdapter", adapter)

@@ -97,7 +97,7 @@ def merged(asked: ModelContractReducer, first: JsonValue, second: JsonValue) -> 
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_streaming_equals_batch(name: str, data: st.DataObject) -> None:
     """For every method, with and without groups and windows, and wherever the chunks are cut."""
@@ -116,7 +116,7 @@ def test_streaming_equals_batch(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_partial_states_merge_in_any_grouping(name: str, data: st.DataObject) -> None:
     """Neighbours are put together in any order of steps, each state stored as JSON in between."""
@@ -138,7 +138,7 @@ def test_partial_states_merge_in_any_grouping(name: str, data: st.DataObject) ->
 
 
 @pytest.mark.parametrize("name", ["sum", "average", "count", "min", "max", "percentile", "custom"])
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_partial_states_merge_in_any_order(name: str, data: st.DataObject) -> None:
     """Where the order of items does not count, that of their partial states does not either."""
@@ -170,7 +170,7 @@ def test_what_is_spilled_equals_what_stays_in_memory(
     make = makes.get(name, makes["merge"] if name.startswith("merge") else lambda: source.uniform(-1e9, 1e9))
     assert callable(make)
     is_session = "gap_ms" in str(window)
-    count = 1_000 if is_session else 300
+    count = 600 if is_session else 150
     items = [
         {"v": make(), "k": source.choice(["a", "b", 1, 1.0, None]), "t": at * 2 + source.randrange(6)}
         for at in range(count)
@@ -180,7 +180,7 @@ def test_what_is_spilled_equals_what_stays_in_memory(
 
     with SpillDirectory(str(tmp_path)) as files:
         small = Aggregation(asked, files)
-        small._limit = 12_000 if is_session else 1_500  # bytes: a few groups
+        small._limit = 9_000 if is_session else 1_500  # bytes: a few groups
         for piece in cut(items, range(0, count, 20)):
             small.add(piece)
             small._make_room()
