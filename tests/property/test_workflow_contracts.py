@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from omnibase_core.errors import Diagnostic
 from omnibase_core.utils.contract_files import files_of
 from omnibase_core.utils.contract_loader import judge_text
 from omnibase_core.utils.workflow_bundle import load_bundle
+from omnibase_core.utils.workflow_graph import ancestors_of, topological_order
 from omnibase_core.utils.yaml_document import read_documents
 from tests.support.workflow_contracts import NODES, workflow
 
@@ -126,3 +128,49 @@ def test_every_change_is_judged(changes: list[tuple[tuple[str | int, ...], str, 
     assert (judged.contract is None) == bool(errors)
     if judged.contract is not None and judged.contract.workflow is not None:
         assert load_bundle(judged.contract.workflow.bundle).plan.order == judged.contract.workflow.plan.order
+
+
+@st.composite
+def readers(draw: st.DrawFn) -> tuple[list[list[int]], list[int], str]:
+    """A workflow without a cycle: who waits for whom, whose output each step reads, and how the steps follow."""
+    size = draw(st.integers(2, 8))
+    rank = draw(st.permutations(range(size)))
+    needed = [
+        draw(st.lists(st.sampled_from(before), unique=True, max_size=3)) if before else []
+        for before in ([other for other in range(size) if rank[other] < rank[index]] for index in range(size))
+    ]
+    reads = [draw(st.integers(0, size - 1)) for _ in range(size)]
+    return needed, reads, draw(st.sampled_from(["sequential", "parallel", "pipeline", "event_driven"]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(readers())
+def test_a_step_reads_what_surely_came_before_and_nothing_else(found: tuple[list[list[int]], list[int], str]) -> None:
+    """In a sequence all that is earlier in the order; else what the step waits for, directly or not."""
+    needed, reads, coordination = found
+    event = ", on_event: e" if coordination == "event_driven" else ""
+    text = workflow(
+        "\n".join(
+            f"step_id: s{index}, step_type: effect, node: x, depends_on: [{','.join(f's{n}' for n in needed[index])}], "
+            f"input: {{a: '${{steps.s{reads[index]}}}'}}{event}"
+            for index in range(len(needed))
+        ),
+        coordination_type=coordination,
+    )
+
+    refused = {d.key_path.split("[")[1].split("]")[0] for d in judged_of(text) if d.code == "E-ORDER"}
+
+    order = topological_order(needed)
+    expected = set()
+    for index, other in enumerate(reads):
+        before = set(order[: order.index(index)])
+        if coordination in {"parallel", "event_driven"}:
+            before = {n for n in range(len(needed)) if ancestors_of(needed, order)[index] >> n & 1}
+        if other not in before:
+            expected.add(str(index))
+    assert refused == expected
+
+
+def judged_of(text: str) -> list[Diagnostic]:
+    """What is found in one document."""
+    return list(judge_text(text, "main.yaml", files_of(NODES))[0].diagnostics)
