@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("onex.workflow")
 _RUNNING: Final = EnumRunStatus.RUNNING
+_FIRST_TURNS: Final = 4
+"""Turns of the loop in which a run that is started may come to wait for something."""
 _WAITING: Final = frozenset({EnumRunStatus.QUEUED, EnumRunStatus.SCHEDULED})
 
 
@@ -143,8 +145,10 @@ class MemoryEngine:
         run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, digest, self.store.count)
         self.store.runs[request.workflow_id] = run
         self._enqueue(run)
-        if run.task is not None:
-            await asyncio.sleep(0)  # let it begin, so that it hears of events that are published from now on
+        for _ in range(_FIRST_TURNS):  # let it begin, so that it hears of events that are published from now on
+            if run.context is None or run.context.waits:
+                break
+            await asyncio.sleep(0)
         return run.view()
 
     def _enqueue(self, run: MemoryRun) -> None:

@@ -72,6 +72,11 @@ class MemoryContext:
     def fence(self) -> tuple[str, int]:
         return self._holder, self._run.generation + 1
 
+    @property
+    def waits(self) -> bool:
+        """Whether something in the run waits for time or signals."""
+        return bool(self._bells)
+
     def ring(self) -> None:
         """Let all that wait look again."""
         for bell in self._bells:

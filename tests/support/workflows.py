@@ -195,9 +195,11 @@ class Service:
         self.calls: list[JsonValue] = []
         self.ended: list[JsonValue] = []
         self.running = self.most_running = 0
+        self.called = asyncio.Event()
 
     async def execute(self, parameters: JsonValue) -> object:
         self.calls.append(parameters)
+        self.called.set()
         self.running += 1
         self.most_running = max(self.most_running, self.running)
         try:

@@ -1,11 +1,8 @@
 """Pipelines: items stream through the steps, each step a stage with a bounded queue before it.
 
 A stage works on one item at a time and hands it on in the order of its coming, so order needs no care. A queue that is
-full makes the stage before it wait, and so in the end the source: what is under way is bounded by the queues.
-
-With durability `level` a stage of a pure step takes all items that wait for it, and writes one record for them, at the
-place of the first. How many those are is a matter of time, but a run that is taken up again goes from record to
-record: each says how many items it is about.
+full makes the stage before it wait, and so in the end the source: what is under way is bounded by the queues. Outputs
+of all items are kept of the last step only, and of the others where the workflow's `output` may read them.
 """
 
 import asyncio
@@ -118,9 +115,11 @@ class Pipeline:
         self._run = run
         self._recorded = {index: unit.recorded for unit in run.plan.units for index in unit.steps}
         self._stages = [run.steps[index] for index in run.plan.order if run.steps[index].enabled]
-        last = {step.index for step in self._stages if not step.dependents} or {s.index for s in self._stages[-1:]}
         everything = run.plan.make_output is not None
-        self._tallies = {step.index: _Tally(keeps=everything or step.index in last) for step in self._stages}
+        self._tallies = {
+            step.index: _Tally(keeps=everything or number == len(self._stages))
+            for number, step in enumerate(self._stages, 1)
+        }
         self._trouble: BaseException | None = None
         self._done: asyncio.Future[None] | None = None
 
@@ -161,7 +160,8 @@ class Pipeline:
         else:
             outcome = tally.outcome()
             run.outcomes[step.index] = outcome
-            run.outputs[step.step_id] = outcome.value
+            if tally.values is not None:
+                run.outputs[step.step_id] = outcome.value
         await run.tell(step)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

@@ -60,6 +60,7 @@ class Schedule:
         self._idle: list[asyncio.Future[None]] = []
         self._workers = 0
         self._asked = False
+        self._listening: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._woken: asyncio.Future[None] | None = None
         self._trouble: BaseException | None = None
@@ -71,10 +72,11 @@ class Schedule:
     async def run(self) -> None:
         """Returns when all units have ended or the run is aborted; then nothing of it is under way any more."""
         for unit in self._run.plan.units:
-            triggered = [self._steps[index] for index in unit.steps if self._steps[index].trigger is not None]
-            if triggered:
+            step = self._steps[unit.steps[0]]
+            if step.trigger is not None and step.enabled:
                 self._pending[unit.index] += 1
-                self._spawn(self._triggered(unit, triggered[0]))
+                self._listening.add(unit.index)
+                self._spawn(self._triggered(unit, step))
         for unit in self._run.plan.units:
             if self._pending[unit.index] == 0:
                 self._ready(unit)
@@ -221,10 +223,17 @@ class Schedule:
         if self._run.aborted is None:
             for index in unit.dependents:
                 self._pending[index] -= 1
-                if self._pending[index] == 0:
+                if self._pending[index] == 0 or self._is_in_vain(index):
                     self._ready(self._run.plan.units[index])
         if not self._left or self._run.aborted is not None:
             self._wake()
+
+    def _is_in_vain(self, index: int) -> bool:
+        """Whether a unit only waits for events that would start nothing, because what it depends on failed."""
+        if self._pending[index] != 1 or index not in self._listening:
+            return False
+        step = self._steps[self._run.plan.units[index].steps[0]]
+        return not self._run.blocked.isdisjoint(step.depends_on)
 
     async def _single(self, unit: Unit, step: PlannedStep) -> bool:
         """Whether the step has ended; False when its items have been put into the heap."""
@@ -247,7 +256,10 @@ class Schedule:
 
     async def _triggered(self, unit: Unit, step: PlannedStep) -> None:
         outcome = await await_trigger(self._run, step)
-        if outcome is not None and step.index not in self._run.outcomes:
+        self._listening.discard(unit.index)
+        if step.index in self._run.outcomes:
+            return
+        if outcome is not None:
             self._run.begun.add(step.index)
             self._run.settle(step, outcome)
         self._pending[unit.index] -= 1
