@@ -415,6 +415,39 @@ async def test_a_commit_and_writes_of_the_program_are_one(shared: Stores) -> Non
     await database.run("DROP TABLE {t}_own")
 
 
+async def test_a_store_may_be_used_first_in_a_transaction_that_is_rolled_back(shared: Stores) -> None:
+    """Its tables, indexes and triggers go with it, and are made again; the fence and the audit hold then."""
+    database = shared.database
+    assert database is not None
+    store = SqlLeaseStore(database.adapter, NAME, table=database.table)
+    with pytest.raises(RuntimeError):
+        async with database.adapter.transaction(NAME):
+            await store.acquire("w", A, "ada", TTL)
+            raise RuntimeError
+
+    record = await store.acquire("w", A, "ada", TTL)
+    async with store.transaction():
+        assert await store.commit(action_of(record), 1) == 1
+        with pytest.raises(EpochMismatchError):
+            await store.commit(action_of(record), 2)
+
+    assert [entry.event for entry in await shared.again.audit("w")] == [Event.ACQUIRED, Event.COMMITTED, Event.REFUSED]
+
+
+async def test_a_lease_survives_its_adapter_and_its_event_loop(shared: Stores) -> None:
+    """The same store in one `asyncio.run` after another."""
+    database = shared.database
+    assert database is not None
+    store = SqlLeaseStore(database.other(), NAME, table=database.table)
+
+    records = [
+        await asyncio.to_thread(lambda: asyncio.run(store.acquire("w", A, "ada", TTL))),
+        await asyncio.to_thread(lambda: asyncio.run(store.acquire("w", A, "ada", TTL))),
+    ]
+
+    assert [(record.token, record.renewals) for record in records] == [(1, 0), (1, 1)]
+
+
 async def test_tables_may_be_made_by_many_at_the_same_moment(shared: Stores) -> None:
     """Whoever loses finds them there."""
     database = shared.database
