@@ -8,6 +8,7 @@ from typing import Protocol, cast
 
 from omnibase_core.mixins.aggregation_run import run_aggregation
 from omnibase_core.mixins.algorithm_run import run_algorithm
+from omnibase_core.mixins.compute_parallel import OnProgress
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.mixins.mixin_service import MixinService, Verdict
 from omnibase_core.mixins.service_health import Ping
@@ -105,15 +106,22 @@ class ModelServiceCompute(MixinService, NodeCompute):
         run = super().process
         return await self._counted(lambda: run(input_data), _well, "compute")
 
-    async def execute_compute(self, input_data: ModelComputeInput | ModelContractCompute) -> ModelComputeOutput:
-        """Compute once; or carry out a `ModelContractCompute`, which names an algorithm and brings its input."""
+    async def execute_compute(
+        self, input_data: ModelComputeInput | ModelContractCompute, *, on_progress: OnProgress | None = None
+    ) -> ModelComputeOutput:
+        """Compute once; or carry out a `ModelContractCompute`, which names an algorithm and brings its input.
+
+        on_progress: called on the event loop with the number of items that an algorithm is done with, and of all.
+        """
         if isinstance(input_data, ModelComputeInput):
             return await self.process(input_data)
         contract = input_data
         registry = cast("ProtocolAlgorithmRegistry", self.container.get_service("ProtocolAlgorithmRegistry"))  # its key
         cache = self.__dict__.setdefault("_algorithm_results", ResultCache())
         return await self._counted(
-            lambda: run_algorithm(contract, registry, cache=cache, cluster=self._cluster), _well, "compute"
+            lambda: run_algorithm(contract, registry, on_progress=on_progress, cache=cache, cluster=self._cluster),
+            _well,
+            "compute",
         )
 
 

@@ -18,13 +18,14 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Work
 from omnibase_core.mixins.compute_parallel import Backend, OnProgress, run_chunks
+from omnibase_core.mixins.pipeline_worker import Alarm
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
     ModelComputeParallelConfig,
     ModelComputeSubcontract,
 )
-from omnibase_core.models.model_compute_output import ModelComputePipelineResult, ModelComputeStepResult
+from omnibase_core.models.model_compute_output import ModelComputePipelineResult
 from omnibase_core.utils.chunking import Chunk
-from omnibase_core.utils.compute_executor import StepPlan, note_failure, pipeline_result
+from omnibase_core.utils.compute_executor import note_failure, pipeline_result
 from omnibase_core.utils.compute_items import ItemsDone, gather, run_items
 from omnibase_core.utils.compute_plan import ComputePlan, compile_again
 from omnibase_core.utils.compute_run import ComputeRun, now
@@ -54,30 +55,15 @@ class ItemsWork:
     def __call__(self, chunk: Chunk) -> ItemsDone:
         if self._plan is None:
             self._plan = compile_again(*self._contract)
-        alarm = _Alarm() if self._alarmed else None
         items = cast("list[JsonValue]", chunk)  # of an input of JSON
-        return run_items(self._plan.steps, items, self._deadline, alarm)
-
-
-class _Alarm:
-    """Has the kernel end this process when a step goes on behind its limit."""
-
-    def __init__(self) -> None:
-        self._limits: list[float] = []
+        if not self._alarmed:
+            return run_items(self._plan.steps, items, self._deadline)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-
-    def began(self, step: StepPlan, seconds_left: float) -> None:  # noqa: ARG002  # the seam's signature
-        self._limits.append(now() + seconds_left)
-        self._set()
-
-    def ended(self, step: StepPlan, result: ModelComputeStepResult) -> None:  # noqa: ARG002  # as above
-        self._limits.pop()
-        self._set()
-
-    def _set(self) -> None:
-        limit = min(self._limits, default=inf)
-        seconds = 0.0 if limit == inf else max(0.0, limit - now()) + GRACE_SECONDS
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        alarm = Alarm(self._deadline, GRACE_SECONDS)
+        try:
+            return run_items(self._plan.steps, items, self._deadline, alarm)
+        finally:
+            alarm.off()
 
 
 async def run_over_items(

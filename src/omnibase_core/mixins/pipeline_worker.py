@@ -25,6 +25,8 @@ from omnibase_core.utils.compute_schemas import Documents
 
 IDLE_SECONDS: Final = 60.0
 """A worker that has nothing to do for so long ends itself."""
+_ORPHAN_SECONDS: Final = 2.0
+"""The parent kills long before; this is for one that was killed itself."""
 READY: Final = b"r"
 """What a worker says when it has imported what it needs."""
 
@@ -117,16 +119,47 @@ class Stream:
         raise EOFError
 
 
-class _Teller:
-    """Tells the parent where the pipeline is."""
+class Alarm:
+    """Has the kernel end this process so many seconds behind a limit that passed, also when nobody else is left to.
 
-    def __init__(self, pickler: pickle.Pickler) -> None:
+    limit: of the whole, on the clock `now`; steps may have nearer ones. What SIGALRM does must be its default.
+    """
+
+    def __init__(self, limit: float, grace_seconds: float) -> None:
+        self._limits = [limit]
+        self._grace = grace_seconds
+        self._set()
+
+    def began(self, step: StepPlan, seconds_left: float) -> None:  # noqa: ARG002  # the seam's signature
+        self._limits.append(now() + seconds_left)
+        self._set()
+
+    def ended(self, step: StepPlan, result: ModelComputeStepResult) -> None:  # noqa: ARG002  # as above
+        self._limits.pop()
+        self._set()
+
+    def off(self) -> None:
+        self._limits = [inf]
+        self._set()
+
+    def _set(self) -> None:
+        limit = min(self._limits)
+        signal.setitimer(signal.ITIMER_REAL, 0.0 if limit == inf else max(0.0, limit - now()) + self._grace)
+
+
+class _Teller:
+    """Tells the parent where the pipeline is, and sets the alarm."""
+
+    def __init__(self, pickler: pickle.Pickler, alarm: Alarm) -> None:
         self._tell = pickler.dump
+        self._alarm = alarm
 
     def began(self, step: StepPlan, seconds_left: float) -> None:
+        self._alarm.began(step, seconds_left)
         self._tell(Began(step.name, step.step_type, step.transformation_type, seconds_left))
 
     def ended(self, step: StepPlan, result: ModelComputeStepResult) -> None:
+        self._alarm.ended(step, result)
         self._tell(Ended(step.name, result))
 
 
@@ -154,7 +187,11 @@ def _carry_out(stream: Stream, plan: ComputePlan | None) -> ComputePlan | None:
         plan = compile_again(*call.contract)
     pickler = pickle.Pickler(stream, pickle.HIGHEST_PROTOCOL)
     known = cast("ComputePlan", plan)  # the first call brings one
-    result, error = judged_run(known, call.data, _Teller(pickler), call.began)
+    alarm = Alarm(inf if known.limit_seconds is None else call.began + known.limit_seconds, _ORPHAN_SECONDS)
+    try:
+        result, error = judged_run(known, call.data, _Teller(pickler, alarm), call.began)
+    finally:
+        alarm.off()
     output = cast("JsonValue", result.output)  # of a pipeline
     pickler.dump(Over(output, result.steps_executed, result.error_step, error))
     return plan
@@ -163,5 +200,6 @@ def _carry_out(stream: Stream, plan: ComputePlan | None) -> ComputePlan | None:
 def main() -> None:
     """The program of a worker: its argument is the descriptor of its socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group, and the parent ends its workers
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         serve(sock)

@@ -249,6 +249,7 @@ async def test_an_algorithm_runs_on_the_cluster() -> None:
     container = ModelONEXContainer()
     register_effect_handlers(container, ModelSettings(compute_cluster="tests.support.executors:of_processes"))
 
+    told: list[tuple[int, int]] = []
     output = await ModelServiceCompute(container).execute_compute(
         ModelContractCompute.model_validate(
             {
@@ -256,10 +257,12 @@ async def test_an_algorithm_runs_on_the_cluster() -> None:
                 "algorithm_config": {"algorithm_type": "sum"},
                 "parallel_config": {"backend": "cluster", "worker_count": 2, "chunk_size": 7},
             }
-        )
+        ),
+        on_progress=lambda done, of: told.append((done, of)),
     )
 
     assert output.result == 4950
+    assert told[-1] == (100, 100)
     (engine,) = executors.MADE
     with pytest.raises(RuntimeError, match="shutdown"):
         engine.submit(int)

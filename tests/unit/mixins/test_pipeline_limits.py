@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import JsonValue
 
@@ -255,14 +257,33 @@ def _kill_soon() -> None:
     os.kill(_until_busy(), signal.SIGKILL)
 
 
-def _until_busy() -> int:
+def _until_busy(parent: int | None = None) -> int:
     """A worker, once it has used so much CPU that it has started and works: it starts in half of that."""
     while True:
-        for child in children(WORKER):
+        for child in children(WORKER, parent):
             ticks = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[11])
             if ticks > 60:
                 return child
         time.sleep(0.01)
+
+
+def test_a_worker_whose_parent_was_killed_ends_soon_behind_the_limit() -> None:
+    """Nobody is left to kill it, and it never looks at its socket: the kernel does."""
+    program = """
+import sys
+from omnibase_core.mixins.pipeline_limits import run_limited
+from tests.unit.mixins.test_pipeline_limits import ENDLESS_SCHEMA, endless, nested
+from tests.support.compute import plan_of
+run_limited(plan_of([endless(timeout_ms=3_000)], schemas={"deep": ENDLESS_SCHEMA}), nested(40))
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], cwd=Path(__file__).parents[3])
+    try:
+        worker = psutil.Process(_until_busy(parent.pid))
+    finally:
+        parent.kill()
+        parent.wait()
+
+    worker.wait(10)  # raises when it lives on
 
 
 def test_an_input_that_cannot_be_sent_is_refused() -> None:
