@@ -49,6 +49,7 @@ def _times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
             f"schedule {schedule.name!r}: cron {schedule.cron!r} in zone {schedule.timezone!r} cannot be read: {error}",
             EnumCoreErrorCode.VALIDATION_ERROR,
         ) from None
+    each_hour = "*" in schedule.cron.split()[1]
     last = after
     while True:
         try:
@@ -56,6 +57,7 @@ def _times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         except CroniterBadDateError:
             return
         due = moment.astimezone(UTC)
-        if due > last:  # an hour that the clocks go through twice has its times once
+        comes_again = moment.astimezone(zone).fold == 1 and not each_hour
+        if due > last and not comes_again:  # clocks were put back: 2:30 was an hour ago already
             last = due
             yield due
