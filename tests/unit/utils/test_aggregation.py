@@ -316,6 +316,10 @@ def test_memory_without_files_is_limited_all_the_same() -> None:
         ({"method": "sum", "checkpoint_items": 3}, "checkpoint_items is about a stored state"),
         ({"method": "sum", "transaction_config": {"enabled": True}}, "transaction_config.enabled is about a stored"),
         ({"method": "sum", "backup_config": {"enabled": True}}, "needs backup_location"),
+        (
+            {"method": "sum", "window": TUMBLING, "state_key": "s", "conflict_resolution": "merge"},
+            "choose late_data_policy 'update'",
+        ),
         ({"method": "sum", "data": 3}, "input_data is a list, or an object with one list; found int"),
     ],
 )  # fmt: skip

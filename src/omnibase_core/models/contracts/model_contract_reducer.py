@@ -218,6 +218,13 @@ class ModelContractReducer(FrozenModel):
                 f"input_data is a list, or an object with one list; found {type(self.input_data).__name__}; "
                 "with streaming_config.enabled it may be any iterable"
             )
+        merges = reduction.state_key is not None and self.conflict_resolution is EnumConflictResolution.MERGE
+        if merges and streaming.window is not None and streaming.late_data_policy is not EnumLateData.UPDATE:
+            raise _refuse(
+                "conflict_resolution 'merge' adds these items to a state that others stored; with windows that close, "
+                "what is late depends on the order of all items, so choose late_data_policy 'update' or another "
+                "conflict_resolution"
+            )
         if reduction.state_key is None:
             wanting = {
                 "transaction_config.enabled": self.transaction_config.enabled,
