@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # typer carries its own copy of click, under a private name; 
 
 _COMMANDS: Final = {
     "validate": "Find everything that is wrong with contracts.",
-    "run": "Carry out an effect contract.",
+    "run": "Carry out a contract.",
     "plan": "Show what a run would do, and do nothing.",
     "explain": "Say what may be repeated, when, and why.",
     "test": "Check the examples of a computation or a state machine.",
@@ -27,6 +27,8 @@ _COMMANDS: Final = {
     "schema": "Print the JSON Schema of contracts for editors.",
     "new": "Begin a contract that works at once.",
     "intents": "See and settle what the ledger of intents knows.",
+    "workflow": "Start, watch and steer runs of workflows.",
+    "worker": "Carry out runs of workflows until told to stop.",
     "leases": "See who may write a workflow, and free a lease.",
     "doctor": "Check this installation and its connections.",
 }

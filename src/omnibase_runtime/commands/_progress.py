@@ -24,23 +24,8 @@ _QUIET_SECONDS: Final = 0.15
 _PICTURES_PER_SECOND: Final = 10
 
 
-class Progress:
-    """The watch of one run (`ProtocolEffectWatch`)."""
-
-    def __init__(self, plan: "EffectPlan") -> None:
-        self._plan = plan
-        self._rows = {operation.name: Row(operation.name, operation.label) for operation in plan.operations}
-
-    @property
-    def planned(self) -> int:
-        return len(self._rows)
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._plan.transaction is not None
-
-    def operation_watch(self, contract: str, operation: str) -> "Row":  # noqa: ARG002  # the seam's signature
-        return self._rows[operation]
+class Picture:
+    """What moves on standard error while something goes on; a subclass draws it (`__rich_console__`)."""
 
     @contextlib.contextmanager
     def shown(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
@@ -71,6 +56,29 @@ class Progress:
             timer.cancel()
             for picture in live:
                 picture.stop()
+
+    def __rich_console__(self, screen: "Console", options: "ConsoleOptions") -> "RenderResult":
+        """The picture as it is now."""
+        raise NotImplementedError
+
+
+class Progress(Picture):
+    """The watch of one run (`ProtocolEffectWatch`)."""
+
+    def __init__(self, plan: "EffectPlan") -> None:
+        self._plan = plan
+        self._rows = {operation.name: Row(operation.name, operation.label) for operation in plan.operations}
+
+    @property
+    def planned(self) -> int:
+        return len(self._rows)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._plan.transaction is not None
+
+    def operation_watch(self, contract: str, operation: str) -> "Row":  # noqa: ARG002  # the seam's signature
+        return self._rows[operation]
 
     def __rich_console__(self, screen: "Console", options: "ConsoleOptions") -> "RenderResult":
         """The operations that have begun, at most as many as fit."""

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-import logging
 import signal
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Final, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from omnibase_runtime.commands import _console, _inputs
+from omnibase_runtime.commands._engines import Database, close, settings_with
 from omnibase_runtime.commands._options import Config, ContractFile, Input, Json, Set
 
 if TYPE_CHECKING:
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from omnibase_core.utils.fsm_plan import FsmPlan
     from omnibase_runtime.commands._progress import Progress
 
-_log = logging.getLogger("onex.run")
-_CLOSE_SECONDS: Final = 5.0
-"""A handler that ignores its cancellation may not keep the terminal."""
-
 Timeout = Annotated[
     int | None,
     typer.Option("--timeout-ms", min=1, max=3_600_000, help="Shorten the contract's flow_timeout_ms.", metavar="MS"),
+]
+
+RunId = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", help="Of a workflow's run: the same id is the same run.", show_default=False),
 ]
 
 
@@ -40,12 +41,17 @@ def run(
     config: Config = None,
     *,
     timeout_ms: Timeout = None,
+    database: Database = None,
+    workflow_id: RunId = None,
     as_json: Json = False,
 ) -> None:
     """Carry out a contract. Of a compute contract the output goes to standard output, as JSON.
 
     Of a state machine the input is a log, {"actions": [{"action": "PLACE", "payload": {}}]}, and the output its state,
     its intents (nothing carries them out here) and the actions that it ignored.
+
+    A workflow is run in memory, or where runs are kept if --database or a setting says so: then it goes on after a
+    crash, by a worker or by the same command with the same --id. Ctrl-C cancels it.
 
     The summary, or with --json the output model, goes to standard output; progress and errors go to standard error.
     With --json a failure is one document too: [bold]error[/] and the partial [bold]output[/].
@@ -59,6 +65,15 @@ def run(
     """
     _console.mode.json = as_json
     loaded = _inputs.load(file)
+    if loaded.workflow is not None:
+        from omnibase_runtime.commands._workflow_run import run_workflow
+
+        if timeout_ms is not None:
+            raise _console.usage("--timeout-ms is for effects; a workflow has workflow_timeout_ms")
+        data = _inputs.read_input(text, assignments or [], file)
+        raise typer.Exit(run_workflow(loaded.workflow, data, settings_with(config, database), workflow_id))
+    if database is not None or workflow_id is not None:
+        raise _console.usage(f"--database and --id are for workflows; {file} is another kind of contract")
     if loaded.kind == "reducer":
         from omnibase_runtime.commands._machine import run_log
 
@@ -130,16 +145,7 @@ async def _process(
         with progress.shown(loop):
             return await node.process(request)
     finally:
-        await _close(container)
-
-
-async def _close(container: "ModelONEXContainer") -> None:
-    """Close the adapters; what happened has happened, so that trouble here changes neither result nor status."""
-    try:
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await container.aclose()
-    except (TimeoutError, ExceptionGroup) as error:
-        _log.warning("adapters could not be closed in good order: %r", error)
+        await close(container)
 
 
 def _report(error: "ModelOnexError | None", output: "ModelEffectOutput | None", progress: "Progress") -> int:

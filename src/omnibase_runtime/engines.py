@@ -1,0 +1,63 @@
+"""Which engine carries workflows out, and where their runs are kept: `ONEX_DATABASE_URL` and `ONEX_ENGINE`."""
+
+from typing import TYPE_CHECKING, Final, cast
+
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omnibase_core.models.configuration.model_settings import ModelSettings
+    from omnibase_core.models.container.model_onex_container import ModelONEXContainer
+    from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
+    from omnibase_core.protocols.protocol_workflow_engine import RunWorkflow
+    from omnibase_spi.db.adapter import DbAdapter
+    from omnibase_spi.engine_dbos import DbosDriver
+    from omnibase_spi.engine_dbos_link import QueueLimits
+
+RUNS_FILE: Final = "workflows.db"
+"""In `data_dir`: where runs are kept when no setting says otherwise."""
+
+
+def url_where_kept(settings: "ModelSettings") -> str:
+    """The database in which runs are kept; the directory of the embedded one is made.
+
+    Raises CONFIGURATION_ERROR when the engine is to be the one in memory.
+    """
+    if settings.engine == "memory":
+        message = (
+            "the setting engine is `memory`, whose runs end with their program and that nobody else can see; "
+            "remove it (ONEX_ENGINE), or set database_url (ONEX_DATABASE_URL)"
+        )
+        raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    directory = settings.data_dir.absolute()
+    directory.mkdir(parents=True, exist_ok=True)
+    return f"sqlite:///{directory / RUNS_FILE}"
+
+
+async def open_engine(
+    container: "ModelONEXContainer",
+    settings: "ModelSettings",
+    run: "RunWorkflow | None" = None,
+    queues: "Sequence[QueueLimits]" = (),
+) -> "DbosDriver":
+    """The engine that keeps runs. run: the interpreter; without one it only starts, watches and steers.
+
+    Raises what `DbosDriver.create` raises.
+    """
+    from omnibase_spi.engine_dbos import DbosDriver
+
+    url = url_where_kept(settings)
+    if run is None:
+        return await DbosDriver.create(url)
+    return await DbosDriver.create(
+        url,
+        run,
+        lease_ttl_ms=settings.worker_lease_ms,
+        queues=queues,
+        bus=cast("ProtocolEventBus", container.get_service("ProtocolEventBus")),  # its key
+        db=cast("DbAdapter", container.get_service("DbAdapter")),  # its key
+    )

@@ -1,0 +1,143 @@
+"""Looks on while runs of workflows are carried out: what a program tells its user of them."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.mixins.workflow_run import STEP_COMPLETED_EVENT
+from omnibase_core.protocols.protocol_workflow_engine import (
+    DurableContext,
+    RunWorkflow,
+    Signal,
+    StartRequest,
+    StepOutcome,
+    Work,
+    WorkflowBundle,
+    WorkflowStoppedError,
+)
+
+
+class RunWatch(Protocol):
+    """Is told what happens to runs in this process. Its methods return soon and raise nothing."""
+
+    def run_begun(self, workflow_id: str, bundle: WorkflowBundle) -> None:
+        """A run is taken up, from its beginning or from its records."""
+        ...
+
+    def step_begun(self, workflow_id: str, step: str) -> None:
+        """The work of a step, or of the first of its items, begins here; what is recorded is not begun again."""
+        ...
+
+    def step_ended(self, workflow_id: str, step: str, told: Mapping[str, JsonValue]) -> None:
+        """A step has ended, here or before. told: status, attempts, started_at, ended_at, error."""
+        ...
+
+    def run_ended(self, workflow_id: str, how: str, error: ModelOnexError | None) -> None:
+        """A run is over here.
+
+        how: completed, failed, or why it was let go: cancelled, paused, drained, lease, moved, interrupted.
+        """
+        ...
+
+
+class WatchedRuns:
+    """`WorkflowRunner.run` with somebody who looks on."""
+
+    def __init__(self, run: RunWorkflow, watch: RunWatch) -> None:
+        self._run = run
+        self._watch = watch
+
+    async def run(self, context: DurableContext, bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        """Carry a run out, and tell of it (`RunWorkflow`)."""
+        watch, workflow_id = self._watch, context.workflow_id
+        watch.run_begun(workflow_id, bundle)
+        try:
+            document = await self._run(_WatchedContext(context, watch), bundle, input_data)
+        except WorkflowStoppedError as stopped:
+            watch.run_ended(workflow_id, stopped.reason, None)
+            raise
+        except ModelOnexError as error:
+            watch.run_ended(workflow_id, "failed", error)
+            raise
+        except BaseException:
+            watch.run_ended(workflow_id, "interrupted", None)
+            raise
+        watch.run_ended(workflow_id, "completed", None)
+        return document
+
+
+class _WatchedContext:
+    """A `DurableContext` that tells when the work of a step begins and that wants to hear of its end."""
+
+    tells = True
+
+    def __init__(self, inner: DurableContext, watch: RunWatch) -> None:
+        self._inner = inner
+        self._watch = watch
+        self.workflow_id = inner.workflow_id
+        self.clock = inner.clock
+        self.new_id = inner.new_id
+        self.set_progress = inner.set_progress
+        self._begun: set[str] = set()
+
+    def wants(self, event_type: str) -> bool:
+        """Whether to make such an event: each end of a step is told."""
+        asked = getattr(self._inner, "wants", None)
+        return event_type == STEP_COMPLETED_EVENT or asked is None or bool(asked(event_type))
+
+    @property
+    def fence(self) -> tuple[str, int]:
+        return self._inner.fence
+
+    def _begins(self, name: str) -> None:
+        step = name.partition("[")[0]
+        if step not in self._begun:
+            self._begun.add(step)
+            self._watch.step_begun(self.workflow_id, step)
+
+    def _told(self, name: str, work: Work) -> Work:
+        async def begin() -> StepOutcome:
+            self._begins(name)
+            return await work()
+
+        return begin
+
+    async def step(
+        self, position: int, name: str, work: Work, *, preemptible: bool = True, timeout_s: float | None = None
+    ) -> StepOutcome:
+        return await self._inner.step(
+            position, name, self._told(name, work), preemptible=preemptible, timeout_s=timeout_s
+        )
+
+    async def tx_step(
+        self, position: int, name: str, connection_name: str, work: Work, *, timeout_s: float | None = None
+    ) -> StepOutcome:
+        return await self._inner.tx_step(position, name, connection_name, self._told(name, work), timeout_s=timeout_s)
+
+    async def sleep_until(self, position: int, when: datetime) -> None:
+        await self._inner.sleep_until(position, when)
+
+    async def now(self, position: int) -> datetime:
+        return await self._inner.now(position)
+
+    async def receive(self, position: int, topic: str, deadline: datetime | None) -> Signal | None:
+        return await self._inner.receive(position, topic, deadline)
+
+    async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
+        if event_type == STEP_COMPLETED_EVENT and isinstance(payload, dict):
+            self._watch.step_ended(self.workflow_id, str(payload["step_id"]), payload)
+        await self._inner.emit(event_type, payload, event_id)
+
+    async def child(self, position: int, name: str, request: StartRequest, *, wait: bool = True) -> StepOutcome:
+        self._begins(name)
+        return await self._inner.child(position, name, request, wait=wait)
+
+    async def patch(self, position: int, name: str) -> bool:
+        return await self._inner.patch(position, name)
+
+    async def continue_as_new(self, input_data: JsonValue) -> None:
+        await self._inner.continue_as_new(input_data)
