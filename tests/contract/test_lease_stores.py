@@ -272,8 +272,9 @@ async def test_an_action_is_committed_once(leases: Stores) -> None:
     await leases.pass_ms(TTL)
 
     assert await leases.again.commit(action, {"n": 1}) == 1
-    with pytest.raises(StateUpdateConflictError, match="committed already as epoch 1"):
+    with pytest.raises(StateUpdateConflictError, match="committed already as epoch 1") as caught:
         await leases.again.commit(action, {"n": 3})
+    assert isinstance(caught.value, EpochMismatchError), "who reads again and decides again does the right thing"
     assert (await leases.store.state("w")).state == {"n": 2}
 
 

@@ -83,10 +83,8 @@ class ConcurrentModificationError(ModelOnexError):
     default_code = EnumCoreErrorCode.CONFLICT
 
 
-class StateUpdateConflictError(ModelOnexError):
-    """Two updates of one state exclude each other."""
-
-    default_code = EnumCoreErrorCode.CONFLICT
+class StateUpdateConflictError(EpochMismatchError):
+    """Two updates of one state exclude each other: an action that changed it already comes with another change."""
 
 
 class StateConsistencyError(ModelOnexError):

@@ -119,7 +119,8 @@ class ActionValidator:
         wrong in the next moment, so nothing that is written relies on it.
         """
         record = await self._leases.store.check(action, self._token(action))
-        return lease_of(record, action.resource, action.lease_id)
+        workflow_id = action.correlation_id if action.workflow_id is None else action.workflow_id
+        return lease_of(record, workflow_id, action.lease_id)
 
     async def execute_validated_action(self, action: ModelAction) -> ActionResult:
         """Judge and carry out an action, each at most once.

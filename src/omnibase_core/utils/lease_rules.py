@@ -162,7 +162,7 @@ def committed_otherwise(action: ModelAction, epoch: int) -> StateUpdateConflictE
     return StateUpdateConflictError(
         f"action {action.action_id} of {action.resource!r}: committed already as epoch {epoch}, with another state. "
         "An action changes the state once; issue a new one for another change.",
-        context={"resource": action.resource, "action_id": str(action.action_id), "epoch": epoch},
+        context={"resource": action.resource, "action_id": str(action.action_id), "found_epoch": epoch},
         correlation_id=action.correlation_id,
     )
 
