@@ -1,7 +1,8 @@
 """Regular expressions that end: a search that takes too long is a TimeoutError.
 
 The engine is the package `regex`, which comes with the JSONPath library. It backtracks, as that of the standard library
-does, but looks at the clock while it searches.
+does, but looks at the clock while it searches: that of the CPU time of this process, so that a search takes longer
+where others want the processor. A limit that has to hold all the same is `mixins/pipeline_limits.py`'s.
 """
 
 from collections.abc import Callable
