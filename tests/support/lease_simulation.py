@@ -241,6 +241,11 @@ class World:
             tokens = [entry.token for entry in written]
             if tokens != sorted(tokens):
                 raise self.broken(f"{workflow}: a write by an older token in the audit: {tokens}")
+            given = [(entry.token, entry.holder) for entry in audit if entry.event is EnumLeaseEvent.ACQUIRED]
+            if [token for token, _ in given] != list(range(1, len(given) + 1)):
+                raise self.broken(f"{workflow}: tokens in the audit: {given}")
+            if not {(entry.token, entry.holder) for entry in written} <= set(given):
+                raise self.broken(f"{workflow}: written by somebody else than the holder of the token: {written}")
 
 
 class Remote:
