@@ -70,6 +70,7 @@ class RunControl:
         self.owner = owner
         self.token = token
         self.reason: str | None = None
+        self.handed_over = False
         self.subscriptions: dict[str, Callable[[], Awaitable[None]]] = {}
         self._bells: set[asyncio.Event] = set()
         self._at_work: dict[asyncio.Task[object], bool] = {}

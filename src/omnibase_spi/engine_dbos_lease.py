@@ -178,7 +178,7 @@ class ExecutorLease:
         )
         tables.change_in(
             connection,
-            _TAKE_OVER + "w.status = 'PENDING' AND w.executor_id = :id",
+            _TAKE_OVER.replace("SET ", "SET recovery_attempts = 0, ") + "w.status = 'PENDING' AND w.executor_id = :id",
             id=self.executor_id,
         )
 

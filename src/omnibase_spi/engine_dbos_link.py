@@ -10,7 +10,7 @@ import logging
 import sqlite3
 import sys
 import threading
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Task
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -256,6 +256,12 @@ class DbosWorker:
         except BaseException:
             self.destroy()
             raise
+
+    def tasks(self) -> "set[Task[object]]":
+        """The executions of runs, also those that wait for the outcome that another one will write."""
+        from dbos._dbos import _get_dbos_instance
+
+        return set(_get_dbos_instance()._workflow_tasks)  # noqa: SLF001  # see `record`
 
     def stop_dequeuing(self) -> None:
         """Take no new runs; those under way go on."""

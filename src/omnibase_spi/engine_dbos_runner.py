@@ -38,6 +38,7 @@ from omnibase_spi.workflow_tx import TransactionalSteps
 
 _log: Final = logging.getLogger("onex.workflow")
 _HANDED_OVER: Final = {PAUSED: "CANCELLED", "drained": "ENQUEUED"}
+_PATIENCE_S: Final = 1.0
 _LAUNCHES: Final = 5
 _WRITERS: Final = 16
 _TOLD_AFTER_S: Final = 0.03
@@ -139,7 +140,8 @@ class DbosRunner:
 
     async def _let_go(self, control: RunControl, reason: str) -> None:
         status = _HANDED_OVER.get(reason)
-        if status is not None:
+        if status is not None and not control.handed_over:
+            control.handed_over = True
             await self._store.do(self._tables.hand_over, control.workflow_id, control.owner, status)
 
     async def write(self, what: Record) -> None:
@@ -255,12 +257,13 @@ class DbosRunner:
         self.draining = True
         if self._launched:
             self._dbos.stop_dequeuing()
-        before = len(self._active)
+        controls = list(self._active.values())
         self._stop_all("drained")
         await self._until_idle(limit.total_seconds())
-        left = len(self._active)
-        self._stop_all("moved")
-        return max(before, left)
+        for control in list(self._active.values()):
+            await self._let_go(control, "drained")
+            control.stop("moved")
+        return sum(control.handed_over for control in controls)
 
     async def _until_idle(self, seconds: float) -> None:
         if self._at_home:
@@ -270,9 +273,11 @@ class DbosRunner:
         """Stop all runs, hand them back, end dbos. What a step does at this moment is interrupted and done again."""
         self.draining = True
         self._stop_all("moved")
-        await self._until_idle(1.0)
-        for task in list(self._at_home):
-            task.cancel()
+        await self._until_idle(_PATIENCE_S)
+        if self._launched and (left := self._dbos.tasks()):
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_PATIENCE_S)
         loop = asyncio.get_running_loop()
         own = ThreadPoolExecutor(1, thread_name_prefix="onex-close")
         try:

@@ -290,7 +290,7 @@ class WorkflowTables:
         return bool(
             self.change(
                 "UPDATE {s}workflow_status SET status = :status, owner_xid = NULL, started_at_epoch_ms = NULL, "
-                "queue_name = COALESCE(queue_name, :queue), updated_at = {now_ms} "
+                "recovery_attempts = 0, queue_name = COALESCE(queue_name, :queue), updated_at = {now_ms} "
                 "WHERE workflow_uuid = :id AND status = 'PENDING' AND owner_xid = :owner",
                 status=status,
                 queue=_INTERNAL_QUEUE,
@@ -343,7 +343,7 @@ class WorkflowTables:
         self.change_in(
             connection,
             "UPDATE {s}workflow_status SET status = 'ENQUEUED', owner_xid = NULL, recovery_attempts = 0, "
-            "queue_name = (SELECT r.queue FROM {s}onex_runs r WHERE r.workflow_id = :id), deduplication_id = NULL, "
+            "queue_name = (SELECT r.queue FROM {s}onex_runs r WHERE r.workflow_id = :id), "
             "started_at_epoch_ms = NULL, completed_at = NULL, output = NULL, error = NULL, updated_at = {now_ms} "
             "WHERE workflow_uuid = :id",
             id=workflow_id,
