@@ -6,7 +6,8 @@ only waits (timers, signals, children) takes no worker.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Final
 
@@ -311,60 +312,94 @@ class Schedule:
     # --- levels ----------------------------------------------------------------------------------------------------
 
     async def _level(self, unit: Unit) -> None:
-        """Pure steps of one depth: done in one go, with one record."""
+        """Pure steps of one depth: done in one go, with one record, which has a list for a step over a list."""
         run = self._run
-        todo: list[tuple[PlannedStep, StepCall, WorkflowScope]] = []
-        for index in unit.steps:
-            step = self._steps[index]
-            if run.stands_aside(step):
-                continue
-            call = run.call(step)
-            scope = run.scope(step, call)
-            outcome = None if step.when_each else run.holds(step, scope)
-            if outcome is not None:
-                run.settle(step, outcome)
-                continue
-            run.begun.add(index)
-            todo.append((step, call, scope))
-        outcomes: list[StepOutcome] = []
+        todo = [each for index in unit.steps if (each := self._of_level(self._steps[index])) is not None]
+        done: list[list[StepOutcome]] = []
 
         async def work() -> StepOutcome:
             began = run.context.clock()
-            for step, call, scope in todo:
-                outcomes.append(await self._pure(step, call, scope))
-            value: list[JsonValue] = [outcome.as_json() for outcome in outcomes]
+            for each in todo:
+                done.append([outcome async for outcome in self._pure(each)])
+            value: list[JsonValue] = [[outcome.as_json() for outcome in outcomes] for outcomes in done]
             return StepOutcome(_COMPLETED, value, None, 1, began, run.context.clock())
 
         if todo and unit.recorded:
             first = self._steps[unit.steps[0]]
             name = f"{first.step_id} and {len(unit.steps) - 1} more"
             record = await run.context.step(position_of(first.index), name, work)
-            if not outcomes and isinstance(record.value, list):
-                outcomes = [StepOutcome.from_json(each) for each in record.value if isinstance(each, dict)]
+            if not done and isinstance(record.value, list):
+                done = [_read(each) for each in record.value]
         elif todo:
             await work()
-        for (step, _call, scope), outcome in zip(todo, outcomes, strict=True):
-            run.settle(step, outcome, scope)
+        for each, outcomes in zip(todo, done, strict=True):
+            self._settle_pure(each, outcomes)
         for index in unit.steps:
             await run.tell(self._steps[index])
 
-    async def _pure(self, step: PlannedStep, call: StepCall, scope: WorkflowScope) -> StepOutcome:
+    def _of_level(self, step: PlannedStep) -> "_OfLevel | None":
+        """What there is to do for a step; None when it has ended without."""
         run = self._run
-        if step.for_each is None:
-            return await run.carry_out(step, scope, call, None, recorded=False)
-        values = self._values(step, scope)
-        if isinstance(values, StepOutcome):
-            return values
-        done: list[StepOutcome] = []
-        for number, value in enumerate(values):
-            one = run.call(step, number)
-            each = run.scope(step, one, value, number)
-            aside = run.holds(step, each) if step.when_each else None
-            done.append(aside or await run.carry_out(step, each, one, number, recorded=False))
-            run.item_done(step, done[-1], each, number)
-            if done[-1].status not in _GOOD and run.ends_run(step, done[-1]):
-                return done[-1]
-        return joined(done, tolerant=_skips(run, step))
+        if run.stands_aside(step):
+            return None
+        call = run.call(step)
+        scope = run.scope(step, call)
+        values: list[JsonValue] | None = None
+        outcome = None if step.when_each else run.holds(step, scope)
+        if outcome is None and step.for_each is not None:
+            found = self._values(step, scope)
+            values, outcome = (None, found) if isinstance(found, StepOutcome) else (found, None)
+        if outcome is not None:
+            run.settle(step, outcome)
+            return None
+        run.begun.add(step.index)
+        return _OfLevel(step, call, scope, values)
+
+    async def _pure(self, each: "_OfLevel") -> AsyncIterator[StepOutcome]:
+        """The outcome of a step, or those of its items up to the first that ends the run."""
+        run, step = self._run, each.step
+        if each.values is None:
+            yield await run.carry_out(step, each.scope, each.call, None, recorded=False)
+            return
+        for number in range(len(each.values)):
+            call, scope = self._item_scope(each, number)
+            aside = run.holds(step, scope) if step.when_each else None
+            outcome = aside or await run.carry_out(step, scope, call, number, recorded=False)
+            yield outcome
+            if outcome.status not in _GOOD and run.ends_run(step, outcome):
+                return
+
+    def _item_scope(self, each: "_OfLevel", number: int) -> tuple[StepCall, WorkflowScope]:
+        call = self._run.call(each.step, number)
+        value = None if each.values is None else each.values[number]
+        return call, self._run.scope(each.step, call, value, number)
+
+    def _settle_pure(self, each: "_OfLevel", outcomes: list[StepOutcome]) -> None:
+        run, step = self._run, each.step
+        if each.values is None:
+            run.settle(step, outcomes[0], each.scope)
+            return
+        for number, outcome in enumerate(outcomes):
+            run.item_done(step, outcome, self._item_scope(each, number)[1], number)
+        last = outcomes[-1]
+        ends = last.status not in _GOOD and run.ends_run(step, last)
+        run.settle(step, last if ends else joined(outcomes, tolerant=_skips(run, step)))
+
+
+@dataclass(slots=True)
+class _OfLevel:
+    """A step of a level that has something to do. values: the items of one over a list."""
+
+    step: PlannedStep
+    call: StepCall
+    scope: WorkflowScope
+    values: list[JsonValue] | None
+
+
+def _read(value: JsonValue) -> list[StepOutcome]:
+    """The outcomes that a level's record has of a step."""
+    entries = value if isinstance(value, list) else []
+    return [StepOutcome.from_json(entry) for entry in entries if isinstance(entry, dict)]
 
 
 def _skips(run: WorkflowRun, step: PlannedStep) -> bool:

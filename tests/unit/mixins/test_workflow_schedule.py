@@ -264,7 +264,7 @@ def test_work_that_never_waits_lets_others_have_the_loop() -> None:
             await asyncio.sleep(0)
 
     for coordination in (EnumWorkflowCoordination.SEQUENTIAL, PARALLEL):
-        plan = plan_of(step("a", for_each=lambda _: list(range(1000))), coordination=coordination)
+        plan = plan_of(step("a", for_each=lambda _: list(range(3000))), coordination=coordination)
         ran(plan, drive=tick)
 
     assert len(ticks) > 20
