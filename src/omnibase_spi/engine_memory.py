@@ -243,6 +243,10 @@ class MemoryEngine:
 
     def _end(self, run: MemoryRun, status: EnumRunStatus, output: JsonValue, error: StepError | None) -> None:
         run.status, run.output, run.error = status, output, error
+        if status is not EnumRunStatus.COMPLETED:
+            for child in run.children:
+                if child in self.store.runs:
+                    self._cancel(self.store.runs[child])
         run.updated = self.store.latest = self.clock()
         run.holder, run.context, run.task = None, None, None
         if self.events is not None:

@@ -151,7 +151,7 @@ class WorkflowRun:
         position = position_of(step.index, 0 if number is None else 2 + number)
         name = step.step_id if number is None else f"{step.step_id}[{number}]"
         if step.kind is _CHILD and not step.is_service:
-            return await self._child(step, scope, position, name)
+            return await self._child(step, scope, position, name, alone=number is None)
         try:
             bound = self.runner.bound(step)
             if step.idempotency_key is not None:
@@ -171,7 +171,14 @@ class WorkflowRun:
             return await context.tx_step(position, name, step.connection, work)
         return await context.step(position, name, work)
 
-    async def _child(self, step: PlannedStep, scope: WorkflowScope, position: int, name: str) -> StepOutcome:
+    async def _child(
+        self, step: PlannedStep, scope: WorkflowScope, position: int, name: str, *, alone: bool
+    ) -> StepOutcome:
+        """Start a run and wait for its end, in the time of the step and of the workflow.
+
+        A child that is still at it then is cancelled by the engine, when this run ends. alone: not one of a list, whose
+        records stand close together.
+        """
         try:
             bundle = self.runner.child_bundle(step)
             data = step.make_input(scope)
@@ -179,7 +186,20 @@ class WorkflowRun:
             return failed_with(error)
         workflow_id = f"{self.context.workflow_id}.{name}"
         request = StartRequest(workflow_id, bundle, data, parent_id=self.context.workflow_id)
-        outcome = await self.context.child(position, name, request)
+        context = self.context
+        of_step = step.timeout_ms is not None
+        limit = self.deadline
+        if step.timeout_ms is not None:
+            began = (await context.now(position + 1)).timestamp() if alone else context.clock()
+            own = began + step.timeout_ms / 1000
+            of_step = limit is None or own < limit
+            limit = own if limit is None else min(own, limit)
+        try:
+            async with asyncio.timeout(None if limit is None else max(0.0, limit - context.clock())):
+                outcome = await context.child(position, name, request)
+        except TimeoutError:
+            what = f"step {step.step_id!r}" if of_step else "the workflow"
+            return StepOutcome(EnumStepStatus.UNKNOWN if of_step else _FAILED, None, timed_out(what, of_step))
         value = outcome.value
         if isinstance(value, dict) and "output" in value:
             value = value["output"]

@@ -190,8 +190,9 @@ class DurableContext(Protocol):
         ...
 
     async def child(self, position: int, name: str, request: "StartRequest", *, wait: bool = True) -> StepOutcome:
-        """Start a run of another workflow and wait for its end; a replay finds the same one. It is cancelled with its
-        parent.
+        """Start a run of another workflow and wait for its end; a replay finds the same one.
+
+        It is cancelled with its parent, and when its parent fails.
         """
         ...
 

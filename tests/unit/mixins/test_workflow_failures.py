@@ -1,15 +1,34 @@
 """What follows a failure: attempts, times that are up, compensation, outcomes that nobody knows."""
 
 import asyncio
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import EnumOnFailure, EnumWorkflowCoordination, EnumWorkflowStepType
+from omnibase_core.enums.enum_workflow import (
+    EnumOnFailure,
+    EnumRunStatus,
+    EnumWorkflowCoordination,
+    EnumWorkflowStepType,
+)
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.utils.workflow_plan import WorkflowScope
-from tests.support.workflows import Service, failure, plan_of, ran, retried, step, wait
+from omnibase_core.mixins.workflow_interpreter import interpret
+from omnibase_core.mixins.workflow_steps import StepRunner
+from omnibase_core.protocols.protocol_workflow_engine import (
+    DurableContext,
+    RunFilter,
+    StartRequest,
+    WorkflowBundle,
+    position_of,
+)
+from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowScope
+from omnibase_spi.engine_memory import MemoryEngine
+from omnibase_spi.engine_memory_store import MemoryStore
+from omnibase_spi.testing import run_virtual
+from tests.support.workflows import BUNDLE, Bench, Service, failure, plan_of, ran, retried, step, wait
 
 PARALLEL = EnumWorkflowCoordination.PARALLEL
 CODES = EnumCoreErrorCode
@@ -298,3 +317,97 @@ def test_a_cancelled_run_tells_which_steps_were_cancelled() -> None:
     assert done.statuses == {"a": "completed", "b": "cancelled", "c": "cancelled", "d": "skipped"}
     assert done.service.calls == ["a", "b"]
     assert done.service.running == 0
+
+
+class TestChildren:
+    """Runs of other workflows as steps."""
+
+    @staticmethod
+    def family(limit_ms: int | None, step_ms: int | None, **fields: object) -> list[object]:
+        """A parent whose child takes ten seconds; returns statuses, the parent's error and the seconds that it took."""
+        child = step(
+            "c",
+            kind=EnumWorkflowStepType.ORCHESTRATOR,
+            is_service=False,
+            node="child.yaml",
+            timeout_ms=step_ms,
+            **fields,
+        )
+        plan = plan_of(child, step("after", "c"), timeout_ms=limit_ms, coordination=PARALLEL)
+
+        class Runner(StepRunner):
+            def child_bundle(self, step: PlannedStep) -> WorkflowBundle:
+                assert step.node is not None
+                return WorkflowBundle(step.node, {}, "1" * 64)
+
+        async def run(context: DurableContext, bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+            if bundle.root == "child.yaml":
+                await context.sleep_until(1, await context.now(2) + timedelta(seconds=10))
+                return {"output": input_data}
+            bench = Bench(plan)
+            return await interpret(plan, context, Runner({}, bench.container), input_data)
+
+        async def main() -> list[object]:
+            engine = MemoryEngine(run)
+            await engine.start(StartRequest("w", BUNDLE, 5))
+            parent = await engine.wait("w")
+            runs = await engine.list(RunFilter(parent_id="w"))
+            children = [await engine.wait(each.workflow_id) for each in runs]
+            await engine.aclose()
+            assert isinstance(parent.output, dict)
+            seconds = (parent.updated_at - parent.created_at).total_seconds()
+            statuses = [each.status.value for each in (parent, *children)]
+            return [statuses, parent.output["output"], round(seconds)]
+
+        return run_virtual(main())
+
+    def test_its_output_is_that_of_the_step(self) -> None:
+        """One run, or one for each of a list."""
+        assert self.family(None, None) == [["completed", "completed"], {"c": "c", "after": "after"}, 10]
+        assert self.family(None, None, for_each=lambda _: [1, 2]) == [
+            ["completed"] * 3,
+            {"c": ["c", "c"], "after": "after"},
+            10,
+        ]
+
+    def test_a_child_that_takes_too_long_is_cancelled_with_its_parent(self) -> None:
+        """By the time of the workflow, or of the step."""
+        assert self.family(3_000, None) == [["failed", "cancelled"], None, 3]
+        assert self.family(None, 4_000) == [["failed", "cancelled"], None, 4]
+        assert self.family(5_000, 4_000, for_each=lambda _: [1]) == [["failed", "cancelled"], None, 4]
+        assert self.family(3_000, 4_000) == [["failed", "cancelled"], None, 3]
+
+
+def test_the_order_of_undoing_does_not_hang_on_clocks() -> None:
+    """A step was recorded by a machine whose clock is behind: it still counts as done after what it depends on."""
+    bench = Bench(
+        plan_of(
+            step("first", compensate=step("undo first")),
+            step("second", "first", compensate=step("undo second")),
+            step("bad", "second"),
+            coordination=PARALLEL,
+        ),
+        Service({"bad": failure()}),
+    )
+    store = MemoryStore()
+
+    async def main() -> None:
+        engine = MemoryEngine(bench.run, store)
+        await engine.start(StartRequest("w", BUNDLE))
+        await engine.wait("w")
+        run = store.runs["w"]
+        record = run.records[position_of(1)]
+        run.records[position_of(1)] = replace(record, outcome=replace(record.outcome, ended_at=5.0))
+        for position in [each for each in run.records if each > position_of(2)]:
+            del run.records[position]
+        run.status = EnumRunStatus.RUNNING
+        bench.service.calls.clear()
+        await engine.aclose()
+        again = MemoryEngine(bench.run, store)
+        await again.recover()
+        await again.wait("w")
+        await again.aclose()
+
+    run_virtual(main())
+
+    assert bench.service.calls == ["undo second", "undo first"]
