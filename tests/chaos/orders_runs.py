@@ -36,7 +36,9 @@ _GOLDEN = 0.618_033_988_749_895
 def _work(directory: Path, shop_url: str, mail_url: str, dies_at: int) -> None:
     async def run() -> None:
         async with container_for(directory, shop_url, mail_url) as container:
-            container.register_service("DbAdapter", DyingAdapter(container.get_service(ModelSettings), dies_at))
+            adapter = DyingAdapter(container.get_service(ModelSettings))
+            adapter.moments_left = dies_at
+            container.register_service("DbAdapter", adapter)
             tally = await OrderDesk(container).run()
         if tally.waiting or tally.failed:
             message = f"{tally.waiting} intents wait: {tally.failed}"
