@@ -1,5 +1,7 @@
 """Calls of the command line inside this process, and contracts for them."""
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +35,12 @@ class Onex:
 
 
 @pytest.fixture
-def onex(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Onex:
+def onex(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Onex]:
     """The command line, in an empty directory and without settings of the surroundings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ONEX_CONFIG", raising=False)
-    return Onex(capsys)
+    yield Onex(capsys)
+    logging.getLogger("dbos").handlers.clear()  # made with the stream of this test, which is closed after it
 
 
 GREETING = """\

@@ -76,6 +76,7 @@ effect_subcontract:
         handler_type: http
         method: POST
         url_template: http://127.0.0.1:PORT/${input.door}
+        body_json: {}
         timeout_ms: 60000
         idempotency_key: auto
 """

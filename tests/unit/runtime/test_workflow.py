@@ -1,10 +1,8 @@
 """`onex workflow` and `onex worker`, on an SQLite file."""
 
 import json
-import logging
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +14,11 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 @pytest.fixture
-def order(onex: Onex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def order(onex: Onex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The order workflow, and a database of its own."""
     del onex
     monkeypatch.setenv("ONEX_DATABASE_URL", "sqlite:///runs.db")
-    yield write_order(tmp_path)
-    logging.getLogger("dbos").handlers.clear()  # made with the stream of this test, which is closed after it
+    return write_order(tmp_path)
 
 
 def _started(onex: Onex, order: str, run: str = "order-7", *more: str) -> Ended:
