@@ -39,7 +39,7 @@ _UUID = re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 _TIME = re.compile(r"\b\d+(?:\.\d+)? (?:ms|µs)\b|\b\d+\.\d+ s\b|\bin \d+\.\d+s\b|\b\d{4}-\d\d-\d\dT[\d:.]+Z")
 _PORT = "8123"
 _HOME = "/home/ada/work"
-_LIMIT_S = 30
+_LIMIT_S = 60
 
 
 @dataclass(frozen=True)
