@@ -1,10 +1,11 @@
 """What a run of a workflow did and does, step by step: bars between two times, out of its journal and its document."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumWorkflowStepType
+from omnibase_runtime.commands._render import count
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -23,7 +24,8 @@ _WELL: Final = frozenset({"completed", "skipped", _UNDONE})
 class Bar:
     """A step. status: a word of `EnumStepStatus`, or running, waiting, to come. began, ended: seconds since 1970.
 
-    note: what else there is to say: an error, whom it waits for, how many items.
+    note: what else there is to say: an error, whom it waits for, how many items. aside: it undoes a step or calls for
+    help, and is none of the order.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Bar:
     began: float | None = None
     ended: float | None = None
     note: str = ""
+    aside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ class Timeline:
     @property
     def counts(self) -> tuple[int, int]:
         """Steps that ended well, and all that belong to the order."""
-        return sum(bar.status in _WELL for bar in self.bars), len(self.bars)
+        steps = [bar for bar in self.bars if not bar.aside]
+        return sum(bar.status in _WELL for bar in steps), len(steps)
 
 
 @dataclass(slots=True)
@@ -71,9 +75,9 @@ def timeline_of(view: "RunView", records: "Sequence[StepRecord]", plan: "Workflo
             bars[name] = _seen_bar(name, seen.get(name, _Seen()), waiting if isinstance(waiting, dict) else {}, now)
     if plan is not None and not view.status.ended:
         _mark_under_way(bars, plan, view, now)
-    aside = sorted(name for name in seen if name not in bars)
-    for name in sorted(aside, key=lambda name: _first_of(seen[name])):
-        bars[name] = _seen_bar(name, seen[name], {}, now)
+    aside = sorted((name for name in seen if name not in bars), key=lambda name: _first_of(seen[name]))
+    for name in aside:
+        bars[name] = replace(_seen_bar(name, seen[name], {}, now, whole=True), aside=plan is not None or bool(told))
     return _between(tuple(bars.values()), view, now)
 
 
@@ -120,7 +124,7 @@ def _told_bar(name: str, entry: "Mapping[str, JsonValue]") -> Bar:
     notes = []
     if isinstance(items, dict):
         failed = f", {items['failed']} failed" if items.get("failed") else ""
-        notes.append(f"{items['total']} items{failed}")
+        notes.append(count(int(str(items["total"])), "item") + failed)
     if isinstance(error, dict):
         code = "" if error.get("kind") == "Skipped" else f"{error['code']}: "
         notes.append(f"{code}{error['message']}")
@@ -129,17 +133,19 @@ def _told_bar(name: str, entry: "Mapping[str, JsonValue]") -> Bar:
     return Bar(name, str(entry["status"]), attempts, began, ended, "; ".join(notes))
 
 
-def _seen_bar(name: str, seen: _Seen, waiting: "Mapping[str, JsonValue]", now: float) -> Bar:
-    whole, items = seen.whole, seen.items
-    if whole is not None:
-        note = "" if whole.error is None else f"{whole.error.code.value}: {whole.error.message}"
-        began, ended = whole.started_at or None, whole.ended_at or None
-        return Bar(name, whole.status.value, whole.attempts, began, ended, note)
+def _seen_bar(name: str, seen: _Seen, waiting: "Mapping[str, JsonValue]", now: float, *, whole: bool = False) -> Bar:
+    """whole: what is recorded of items is all that there is of the step."""
+    outcome, items = seen.whole, seen.items
+    if outcome is not None:
+        note = "" if outcome.error is None else f"{outcome.error.code.value}: {outcome.error.message}"
+        began, ended = outcome.started_at or None, outcome.ended_at or None
+        return Bar(name, outcome.status.value, outcome.attempts, began, ended, note)
     if items:
         began, ended = min(item.started_at for item in items), max(item.ended_at for item in items)
         failed = sum(item.status.value not in _WELL for item in items)
-        note = f"{len(items)} items so far" + (f", {failed} failed" if failed else "")
-        return Bar(name, UNDER_WAY, max(item.attempts for item in items), began, ended, note)
+        note = count(len(items), "item") + ("" if whole else " so far") + (f", {failed} failed" if failed else "")
+        status = ("failed" if failed else "completed") if whole else UNDER_WAY
+        return Bar(name, status, max(item.attempts for item in items), began, ended, note)
     if name in waiting:
         wait = waiting[name]
         wanted = wait if isinstance(wait, dict) else {}
