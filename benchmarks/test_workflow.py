@@ -24,17 +24,8 @@ from omnibase_core.utils.contract_loader import LoadedContract, load_contract
 from omnibase_core.utils.workflow_compiler import compile_workflow
 from omnibase_core.utils.workflow_plan import PlannedStep, Unit, WorkflowPlan
 from omnibase_spi.engine_memory import MemoryEngine
+from tests.support.computing import TEXT
 
-TEXT: Final = """
-compute_subcontract:
-  operation_name: pick
-  operation_version: "1.0.0"
-  pipeline:
-    - step_name: pick
-      step_type: transformation
-      transformation_type: json_path
-      transformation_config: {config_type: json_path, path: $.value}
-"""
 LIMIT_US: Final = 40
 GROWTH: Final = 2.0
 STEPS: Final = (10, 100, 1_000, 10_000)
