@@ -48,7 +48,7 @@ class Schedule:
     def __init__(self, run: WorkflowRun) -> None:
         self._run = run
         plan = run.plan
-        self._steps = {step.index: step for step in plan.steps}
+        self._steps = run.steps
         sequential = plan.coordination is EnumWorkflowCoordination.SEQUENTIAL
         self._in_order = sequential and not any(step.trigger for step in plan.steps)
         self._most = 1 if sequential else plan.max_parallel_steps
@@ -67,8 +67,11 @@ class Schedule:
         self._trouble: BaseException | None = None
 
     def _key_of(self, unit: Unit, rank: dict[int, int]) -> tuple[int, int]:
+        first = unit.steps[0]
+        if len(unit.steps) == 1:
+            return (0 if self._in_order else self._steps[first].priority), rank[first]
         place = min(rank[index] for index in unit.steps)
-        return (0 if self._in_order else min(self._steps[index].priority for index in unit.steps), place)
+        return (0 if self._in_order else min(self._steps[index].priority for index in unit.steps)), place
 
     async def run(self) -> None:
         """Returns when all units have ended or the run is aborted; then nothing of it is under way any more."""
@@ -151,7 +154,9 @@ class Schedule:
                 await self._do(entry)
             finally:
                 run.running -= 1
-            if not self._left or self._stops():
+            if not self._left:
+                return
+            if self._stops():
                 self._wake()
             taken += 1
             if taken % _BREATH == 0:
