@@ -74,8 +74,7 @@ class DbosDriver:
         Raises CONFIGURATION_ERROR (dbos missing, URL), RESOURCE_UNAVAILABLE (database away) and CONFLICT (a worker is
         in this process already).
         """
-        check_dbos()
-        driver = cls(DbosStore(url, schema, lease_ttl_ms if run is not None else _IDLE_MS))
+        driver = cls(await asyncio.to_thread(_store, url, schema, lease_ttl_ms if run is not None else _IDLE_MS))
         store = driver._store
         try:
             await store.do(store.open, list(queues))
@@ -270,6 +269,12 @@ class DbosDriver:
         """Let those who wait for a run of this process look at once."""
         for bell in self._ended:
             bell.set()
+
+
+def _store(url: str, schema: str, idle_ms: int) -> DbosStore:
+    """In a thread, because dbos takes a while to import."""
+    check_dbos()
+    return DbosStore(url, schema, idle_ms)
 
 
 def _unknown(workflow_id: str) -> ModelOnexError:

@@ -44,12 +44,12 @@ class RunHost(Protocol):
 
     async def write(self, what: Record) -> None: ...
 
-    async def take_signal(self, workflow_id: str, topic: str, position: int) -> Signal | None: ...
+    async def take_signal(self, control: "RunControl", topic: str, position: int) -> Signal | None: ...
 
     @property
     def publishes(self) -> bool: ...
 
-    async def start_child(self, request: StartRequest, *, wait: bool) -> RunView: ...
+    async def start_child(self, control: "RunControl", request: StartRequest, *, wait: bool) -> RunView: ...
 
     async def wait_for(self, workflow_id: str, control: "RunControl") -> RunView: ...
 
@@ -59,7 +59,7 @@ class RunHost(Protocol):
 
     def note_progress(self, workflow_id: str, progress: JsonValue) -> None: ...
 
-    async def begin_anew(self, workflow_id: str, input_data: JsonValue) -> bool: ...
+    async def begin_anew(self, control: "RunControl", input_data: JsonValue) -> bool: ...
 
 
 class RunControl:
@@ -245,7 +245,7 @@ class DbosContext:
             while True:
                 bell.clear()
                 control.check()
-                signal = await self._host.take_signal(self.workflow_id, topic, position)
+                signal = await self._host.take_signal(control, topic, position)
                 left = None if deadline is None else (deadline - datetime.now(UTC)).total_seconds()
                 if signal is not None or (left is not None and left <= 0):
                     break
@@ -271,7 +271,7 @@ class DbosContext:
             return recorded
         self._control.check()
         started = time.time()
-        view = await self._host.start_child(request, wait=wait)
+        view = await self._host.start_child(self._control, request, wait=wait)
         if wait:
             view = await self._host.wait_for(request.workflow_id, self._control)
         return await self._record(position, name, _outcome_of(view, started, waited=wait))
@@ -285,7 +285,7 @@ class DbosContext:
 
     async def continue_as_new(self, input_data: JsonValue) -> None:
         self._control.check()
-        kept = await self._host.begin_anew(self.workflow_id, input_data)
+        kept = await self._host.begin_anew(self._control, input_data)
         raise WorkflowStoppedError("continued" if kept else "moved")
 
     def _recorded(self, position: int, name: str) -> StepOutcome | None:

@@ -5,7 +5,8 @@ were cancelled, paused or taken over, runs of processes that died, schedules tha
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Protocol
 
 from pydantic import JsonValue
@@ -18,6 +19,7 @@ from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
 
 _log: Final = logging.getLogger(__name__)
 _TICK_S: Final = 0.2
+_LOST_AFTER_S: Final = 5.0
 _SCHEDULES_S: Final = 1.0
 _FORGET_S: Final = 3600.0
 
@@ -33,6 +35,8 @@ class WatchedWorker(Protocol):
     def write_progress(self, progress: dict[str, JsonValue]) -> None: ...
 
     def tell(self, workflow_id: str, reason: str | None) -> None: ...
+
+    def queue_again(self, workflow_ids: Sequence[str]) -> None: ...
 
     def start_now(self, request: StartRequest) -> None: ...
 
@@ -52,12 +56,14 @@ class Janitor:
         self._tables = tables
         self._schedules = schedules
         self._lease = lease
+        self._lost_after_s = min(_LOST_AFTER_S, ttl_ms / 1000)
         self._tick_s = min(_TICK_S, ttl_ms / 8000)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="onex-janitor", daemon=True)
         self._next_schedules = 0.0
         self._next_forget = time.monotonic() + _FORGET_S
         self._suspects: frozenset[str] = frozenset()
+        self._absent: dict[str, float] = {}
         self._away = False
 
     def start(self) -> None:
@@ -96,9 +102,10 @@ class Janitor:
 
     def _look_at_runs(self) -> None:
         active = self._worker.active
+        mine = self._tables.mine(self._lease.executor_id)
+        self._look_for_lost(mine.keys() - active)
         if not active:
             return
-        mine = self._tables.mine(self._lease.executor_id)
         gone = active - mine.keys()
         # one that is not there twice in a row: in between it may just have ended
         if lost := gone & self._suspects:
@@ -111,6 +118,14 @@ class Janitor:
                 self._worker.tell(workflow_id, PAUSED)
         for workflow_id in self._tables.with_signals(self._lease.executor_id):
             self._worker.tell(workflow_id, None)
+
+    def _look_for_lost(self, absent: AbstractSet[str]) -> None:
+        """Runs that this process has taken and does not carry out, for longer than a start takes, are queued again."""
+        now = time.monotonic()
+        self._absent = {workflow_id: self._absent.get(workflow_id, now) for workflow_id in absent}
+        lost = [workflow_id for workflow_id, since in self._absent.items() if now - since > self._lost_after_s]
+        if lost:
+            self._worker.queue_again(lost)
 
     def _write_progress(self) -> None:
         progress = self._worker.take_progress()

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -147,6 +147,17 @@ class ExecutorLease:
                 _TAKE_OVER + _DEAD,
                 version=version,
             )
+
+    def queue_again(self, workflow_ids: Sequence[str]) -> None:
+        """Queue runs of this executor that it does not carry out, because their start was lost on the way."""
+        with self._tables.writing() as connection:
+            for workflow_id in workflow_ids:
+                self._tables.change_in(
+                    connection,
+                    _TAKE_OVER + "w.status = 'PENDING' AND w.executor_id = :me AND w.workflow_uuid = :id",
+                    me=self.executor_id,
+                    id=workflow_id,
+                )
 
     def forget_old(self) -> None:
         """Delete rows of leases that ended a day ago. Tokens are not given again."""

@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -27,7 +27,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     event_types_of,
 )
 from omnibase_spi.db.adapter import DbAdapter
-from omnibase_spi.engine_dbos_context import DbosContext, RunControl
+from omnibase_spi.engine_dbos_context import BLOCKING, DbosContext, RunControl
 from omnibase_spi.engine_dbos_janitor import Janitor
 from omnibase_spi.engine_dbos_lease import ExecutorLease
 from omnibase_spi.engine_dbos_link import DbosWorker, Record, current_owner, failure_of_run, make_engine, record
@@ -38,11 +38,15 @@ from omnibase_spi.workflow_tx import TransactionalSteps
 
 _log: Final = logging.getLogger("onex.workflow")
 _HANDED_OVER: Final = {PAUSED: "CANCELLED", "drained": "ENQUEUED"}
+_AGAIN_S: Final = 0.3
 _PATIENCE_S: Final = 1.0
 _LAUNCHES: Final = 5
 _WRITERS: Final = 16
 _TOLD_AFTER_S: Final = 0.03
 """dbos writes the outcome after the run's function has returned: those who wait are told when it may be there."""
+
+
+T = TypeVar("T")
 
 
 class Engine(Protocol):
@@ -118,7 +122,7 @@ class DbosRunner:
             self._at_home.add(task)
         self._active[workflow_id] = control
         try:
-            loaded = await self._store.do(self._tables.load, workflow_id, control.token)
+            loaded = await self._surely(control, partial(self._store.do, self._tables.load, workflow_id, control.token))
             if loaded.wanted == PAUSED:
                 control.stop(PAUSED)
             control.check()
@@ -142,24 +146,44 @@ class DbosRunner:
         status = _HANDED_OVER.get(reason)
         if status is not None and not control.handed_over:
             control.handed_over = True
-            await self._store.do(self._tables.hand_over, control.workflow_id, control.owner, status)
+            handing = partial(self._store.do, self._tables.hand_over, control.workflow_id, control.owner, status)
+            await self._surely(control, handing)
+
+    async def _surely(self, control: RunControl, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until the database answers: a run does not fail because it is away for a while. Raises
+        WorkflowStoppedError when the run may not go on here.
+        """
+        while True:
+            try:
+                return await ask()
+            except LeaseExpiredError:
+                raise WorkflowStoppedError("lease") from None
+            except ModelOnexError as error:
+                if error.error_code is not EnumCoreErrorCode.RESOURCE_UNAVAILABLE:
+                    raise
+            if self.draining:
+                raise WorkflowStoppedError("drained")
+            if control.reason in BLOCKING:
+                control.check()
+            await asyncio.sleep(_AGAIN_S)
 
     async def write(self, what: Record) -> None:
         await self._loop.run_in_executor(self._writers, record, what)
 
-    async def take_signal(self, workflow_id: str, topic: str, position: int) -> Signal | None:
-        return await self._store.do(self._tables.take, workflow_id, topic, position)
+    async def take_signal(self, control: RunControl, topic: str, position: int) -> Signal | None:
+        taking = partial(self._store.do, self._tables.take, control.workflow_id, topic, position)
+        return await self._surely(control, taking)
 
-    async def start_child(self, request: StartRequest, *, wait: bool) -> RunView:
+    async def start_child(self, control: RunControl, request: StartRequest, *, wait: bool) -> RunView:
         """A child's run; one that was paused or cancelled goes on, as its parent does."""
-        view = await self._driver.start(request)
+        view = await self._surely(control, partial(self._driver.start, request))
         if wait and view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
-            await self._driver.resume(request.workflow_id)
+            await self._surely(control, partial(self._driver.resume, request.workflow_id))
         return view
 
     async def wait_for(self, workflow_id: str, control: RunControl) -> RunView:
         """The child once it has ended, unless its parent is to stop first."""
-        waiting = asyncio.ensure_future(self._driver.wait(workflow_id))
+        waiting = asyncio.ensure_future(self._surely(control, partial(self._driver.wait, workflow_id)))
         try:
             with control.bell() as bell:
                 waiting.add_done_callback(lambda _: bell.set())
@@ -168,7 +192,7 @@ class DbosRunner:
             return waiting.result()
         finally:
             waiting.cancel()
-            with suppress(asyncio.CancelledError, ModelOnexError):
+            with suppress(asyncio.CancelledError, ModelOnexError, WorkflowStoppedError):
                 await waiting
 
     async def publish(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
@@ -210,8 +234,9 @@ class DbosRunner:
     def note_progress(self, workflow_id: str, progress: JsonValue) -> None:
         self._progress[workflow_id] = progress
 
-    async def begin_anew(self, workflow_id: str, input_data: JsonValue) -> bool:
-        return await self._store.do(self._tables.begin_again, workflow_id, 0, current_owner(), (input_data,))
+    async def begin_anew(self, control: RunControl, input_data: JsonValue) -> bool:
+        again = partial(self._tables.begin_again, control.workflow_id, 0, control.owner, (input_data,))
+        return await self._surely(control, partial(self._store.do, again))
 
     # what the janitor sees and says, from its thread
 
@@ -229,6 +254,10 @@ class DbosRunner:
     def tell(self, workflow_id: str, reason: str | None) -> None:
         """Ring a run's bell, or stop it."""
         self._from_thread(*((self.ring, workflow_id) if reason is None else (self.stop_run, workflow_id, reason)))
+
+    def queue_again(self, workflow_ids: Sequence[str]) -> None:
+        """Runs that the database says are here, and that are not."""
+        self.lease.queue_again(workflow_ids)
 
     def start_now(self, request: StartRequest) -> None:
         self._store.begin(request)

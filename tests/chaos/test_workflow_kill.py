@@ -146,7 +146,7 @@ async def test_killed_at_a_hundred_moments(store: Store) -> None:
             await template.spawn()
     for run in runs:
         view = await store.driver.wait(run)
-        assert (view.status, view.output) == (EnumRunStatus.COMPLETED, 2**STEPS - 1), view
+        assert (view.status, view.output) == (EnumRunStatus.COMPLETED, 2**STEPS - 1), view.error
 
     recorded, begun, again = set[tuple[str, str]](), Counter[tuple[str, str]](), list[object]()
     for kind, run, step, *_ in template.events():

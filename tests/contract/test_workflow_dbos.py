@@ -58,6 +58,7 @@ async def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         interpreter(cases),  # type: ignore[arg-type]  # cases are put in by the tests
         queues=[QueueLimits("narrow", concurrency=1), QueueLimits("slow", rate_limit=1, rate_period_s=0.5)],
         bus=bus,
+        lease_ttl_ms=2_000,
         schema=f"onex_{uuid4().hex[:8]}",
     )
     made = Stage(url, driver, bus, cases)
@@ -266,3 +267,24 @@ async def test_runs_are_found_by_what_they_are(stage: Stage) -> None:
     assert await found(attributes={"even": True, "n": 0}) == [ids[0]]
     assert await found(created_before=before) == []
     assert await found(created_after=before, limit=1) == [ids[2]]
+
+
+async def test_a_run_whose_start_was_lost_is_started_again(stage: Stage) -> None:
+    """What was taken from the queue, and then could not be read, is queued again after a while."""
+
+    async def body(context: DurableContext, data: JsonValue) -> JsonValue:
+        return "ran"
+
+    asked = request(stage.case(body), not_before=datetime.now(UTC) + timedelta(hours=1))
+    await stage.driver.start(asked)
+    runner, store = stage.driver._runner, stage.driver._store
+    assert runner is not None
+
+    store.tables.change(
+        "UPDATE {s}workflow_status SET status = 'PENDING', executor_id = :me, owner_xid = 'lost' "
+        "WHERE workflow_uuid = :id",
+        me=runner.lease.executor_id,
+        id=asked.workflow_id,
+    )
+
+    assert (await stage.driver.wait(asked.workflow_id, SOON)).output == "ran"
