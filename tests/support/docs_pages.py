@@ -179,6 +179,8 @@ class PageRun:
             stderr=subprocess.DEVNULL,
         )
         self.servers.append(server)
+        if _PORT not in command:
+            return  # a worker, whose runs are waited for
         deadline = time.monotonic() + _LIMIT_S
         while time.monotonic() < deadline:
             try:
