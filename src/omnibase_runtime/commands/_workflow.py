@@ -88,7 +88,7 @@ def _step(
         "on_failure": _failure(planned, plan),
         "compensate": None if planned.compensate is None else planned.compensate.step_id,
         "unit": unit,
-        "record": _record(planned, shared, recorded=recorded),
+        "record": _record(plan, planned, shared, recorded=recorded),
         "after_a_crash": _crash(loaded, planned, recorded=recorded),
     }
 
@@ -108,9 +108,12 @@ def _failure(planned: "PlannedStep", plan: "WorkflowPlan") -> str:
     return "what depends on it is left out" if plan.continue_on_error else "abort"
 
 
-def _record(planned: "PlannedStep", shared: list[str], *, recorded: bool) -> str:
+def _record(plan: "WorkflowPlan", planned: "PlannedStep", shared: list[str], *, recorded: bool) -> str:
     if not recorded:
         return "none: it is computed again"
+    if plan.coordination is EnumWorkflowCoordination.PIPELINE:
+        grouped = planned.pure and plan.durability is EnumDurability.LEVEL
+        return "one for all items that wait for it" if grouped else "one for each item"
     if planned.for_each is not None:
         return "one for each entry, and one for all"
     return "one together with " + ", ".join(shared) if shared else "one"
@@ -236,8 +239,10 @@ def _durability(loaded: "LoadedWorkflow", step: "Mapping[str, JsonValue]") -> st
     durability = loaded.plan.durability
     if not pure:
         return f"{durability.value}: what is not a pure computation is recorded always"
+    streams = loaded.plan.coordination is EnumWorkflowCoordination.PIPELINE
+    together = "items that wait for a step" if streams else "pure steps next to each other"
     return {
         EnumDurability.STEP: "step: each outcome is recorded",
-        EnumDurability.LEVEL: "level: pure steps next to each other share a record",
+        EnumDurability.LEVEL: f"level: {together} share a record",
         EnumDurability.RUN: "run: outcomes of pure steps are not recorded on the way",
     }[durability]

@@ -126,7 +126,11 @@ def test_plan_judges_the_input(onex: Onex, flow: str) -> None:
     [
         ({"durability": "level"}, ("one together with two", "level: pure steps")),
         ({"durability": "step"}, ("one", "step: each outcome")),
-        ({"coordination_type": "pipeline"}, ("one", "step: each outcome")),
+        ({"coordination_type": "pipeline"}, ("one for each item", "step: each outcome")),
+        (
+            {"coordination_type": "pipeline", "durability": "level"},
+            ("one for all items that wait for it", "level: items"),
+        ),
         ({"conflict_resolution": "{continue_on_error: true}"}, ("one", "step: each outcome")),
     ],
 )
