@@ -44,6 +44,8 @@ class RunHost(Protocol):
 
     async def write(self, what: Record) -> None: ...
 
+    async def recall(self, control: "RunControl", position: int) -> StepRecord: ...
+
     async def take_signal(self, control: "RunControl", topic: str, position: int) -> Signal | None: ...
 
     @property
@@ -143,7 +145,9 @@ class _Bell:
 class DbosContext:
     """`DurableContext` over dbos: records stand at their positions in its journal, signals and progress in our tables.
 
-    The journal is read once, when the run is taken up: what stands there is given without asking dbos again.
+    The journal is read once, when the run is taken up: what stands there is given without asking dbos again. Outcomes
+    of steps are let go of when they were given or written, so that a long run does not hold them all in memory; one
+    that is asked for again is read again.
     """
 
     def __init__(
@@ -158,6 +162,7 @@ class DbosContext:
         self._control = control
         self._executor_id = executor_id
         self._journal = loaded.journal
+        self._given = set[int]()
         self._last = max(loaded.journal, default=-1)
         self._cuts = loaded.cuts
         self._transactions = transactions
@@ -178,7 +183,7 @@ class DbosContext:
     async def step(
         self, position: int, name: str, work: Work, *, preemptible: bool = True, timeout_s: float | None = None
     ) -> StepOutcome:
-        recorded = self._recorded(position, name)
+        recorded = await self._standing(position, name)
         if recorded is not None:
             return recorded
         try:
@@ -266,7 +271,7 @@ class DbosContext:
             self._host.note_progress(self.workflow_id, progress)
 
     async def child(self, position: int, name: str, request: StartRequest, *, wait: bool = True) -> StepOutcome:
-        recorded = self._recorded(position, name)
+        recorded = await self._standing(position, name)
         if recorded is not None:
             return recorded
         self._control.check()
@@ -288,6 +293,16 @@ class DbosContext:
         kept = await self._host.begin_anew(self._control, input_data)
         raise WorkflowStoppedError("continued" if kept else "moved")
 
+    async def _standing(self, position: int, name: str) -> StepOutcome | None:
+        """The record of a step, which is then let go of."""
+        if position in self._given:
+            self._journal[position] = await self._host.recall(self._control, position)
+        recorded = self._recorded(position, name)
+        if recorded is not None:
+            del self._journal[position]
+            self._given.add(position)
+        return recorded
+
     def _recorded(self, position: int, name: str) -> StepOutcome | None:
         record = self._journal.get(position)
         if record is None:
@@ -303,9 +318,11 @@ class DbosContext:
     async def _note(self, position: int, name: str, value: JsonValue) -> StepOutcome:
         """Record a value that is there already."""
         at = time.time()
-        return await self._record(
-            position, name, StepOutcome(EnumStepStatus.COMPLETED, value, started_at=at, ended_at=at)
-        )
+        outcome = StepOutcome(EnumStepStatus.COMPLETED, value, started_at=at, ended_at=at)
+        outcome = await self._record(position, name, outcome)
+        self._given.discard(position)
+        self._journal[position] = StepRecord(position, name, outcome)
+        return outcome
 
     async def _record(self, position: int, name: str, outcome: StepOutcome) -> StepOutcome:
         control = self._control
@@ -320,7 +337,7 @@ class DbosContext:
             text = _text_of(outcome)
         started_ms = int((outcome.started_at or time.time()) * 1000)
         await self._host.write(Record(control.workflow_id, control.owner, position, name, text, started_ms))
-        self._journal[position] = StepRecord(position, name, outcome)
+        self._given.add(position)
         return outcome
 
 

@@ -23,6 +23,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     RunWorkflow,
     Signal,
     StartRequest,
+    StepRecord,
     WorkflowStoppedError,
     event_types_of,
 )
@@ -169,6 +170,11 @@ class DbosRunner:
 
     async def write(self, what: Record) -> None:
         await self._loop.run_in_executor(self._writers, record, what)
+
+    async def recall(self, control: RunControl, position: int) -> StepRecord:
+        """What this run has recorded at a position."""
+        records = await self._surely(control, partial(self._store.do, self._tables.journal, control.workflow_id))
+        return next(record for record in records if record.position == position)
 
     async def take_signal(self, control: RunControl, topic: str, position: int) -> Signal | None:
         taking = partial(self._store.do, self._tables.take, control.workflow_id, topic, position)

@@ -210,6 +210,24 @@ async def test_a_step_that_failed_is_recorded_as_it_failed(source: EngineSource)
     assert [record.outcome for record in await engine.steps("a")] == [outcome]
 
 
+async def test_a_step_that_is_asked_for_twice_is_done_once(source: EngineSource) -> None:
+    """Where a record stands it is given, also to the execution that has written it."""
+    calls: list[JsonValue] = []
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, _input: JsonValue) -> JsonValue:
+        for _ in range(3):
+            await context.step(position_of(0), "x", gives(7, calls))
+        again = await context.step(position_of(0), "x", gives(8, calls))
+        return again.value
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    ended = await engine.wait("a", SOON)
+
+    assert ended.output == 7
+    assert calls == [7]
+
+
 async def test_waiting_ends_with_a_timeout_that_leaves_the_run_alone(source: EngineSource) -> None:
     """TIMEOUT; the run goes on."""
     gate = asyncio.Event()

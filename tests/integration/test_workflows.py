@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import json
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -36,6 +38,7 @@ from tests.support.cli import Onex
 
 T = TypeVar("T")
 DAY_S = 86_400
+REPOSITORY = Path(__file__).parents[2]
 WORKFLOWS = ("nightly", "order", "events", "readings")
 
 
@@ -257,3 +260,22 @@ async def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     assert 0 < seen.taken_over_s <= LEASE_MS / 1000 + 1
     assert seen.completed == seen.rows == seen.shipped_rows == seen.payments == seen.parcels == ORDERS
     assert seen.asked >= 2 * ORDERS
+
+
+@pytest.mark.parametrize(("engine", "durability"), [("memory", "run"), ("sqlite", "level")])
+async def test_a_pipeline_needs_no_more_memory_for_more_items(tmp_path: Path, engine: str, durability: str) -> None:
+    """Ten thousand items, each of which is a text of 2,000 characters between four of its five steps."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.support.pipeline_memory", engine, durability, "10000", str(tmp_path)),
+        cwd=REPOSITORY,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        said, _ = await process.communicate()
+    seen = json.loads(said)
+
+    assert seen["status"] == "completed"
+    assert seen["in_order"]
+    assert seen["records"] <= 1_000
+    assert seen["grown_kib"] < 20_000  # the texts of all seven thousand more are 55,000
