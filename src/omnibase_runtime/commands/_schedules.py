@@ -1,9 +1,8 @@
 """`onex workflow schedule`: runs by the clock, started by whatever worker looks first."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -14,12 +13,17 @@ from omnibase_runtime.commands._run_options import Yes, confirm, load_workflow
 from omnibase_runtime.commands._times import moment_of, stamp
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pydantic import JsonValue
 
     from omnibase_core.protocols.protocol_workflow_engine import EngineDriver, RunView, Schedule
+    from omnibase_core.utils.workflow_bundle import LoadedWorkflow
     from omnibase_core.utils.workflow_plan import WorkflowPlan
 
 ScheduleName = Annotated[str, typer.Argument(metavar="NAME", help="The schedule's name.", show_default=False)]
+
+_MUCH: Final = 1_000
 
 schedule = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich")
 
@@ -160,8 +164,10 @@ def backfill(
     end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Default: now.")] = None,
     config: Config = None,
     database: Database = None,
+    *,
+    yes: Yes = False,
 ) -> None:
-    """Start the runs of a past time that have not been started.
+    """Start the runs of a past time that have not been started. More than a thousand are started after a question.
 
     [bold]Example[/]: onex workflow schedule backfill backup --from 7d
     """
@@ -169,13 +175,49 @@ def backfill(
     until = datetime.now(UTC) if end is None else moment_of(end, "--to")
     if until <= begin:
         raise _console.usage(f"onex workflow schedule backfill: {stamp(until)} is not after {stamp(begin)}")
-    views: Sequence[RunView] = with_engine(
-        config, database, lambda engine: engine.backfill_schedule(name, begin, until)
-    )
+
+    async def ask(engine: "EngineDriver") -> "Sequence[RunView]":
+        if _is_much(await _one(engine, name), begin, until):
+            confirm(f"Start more than {_MUCH} runs of {name}?", yes=yes, what="onex workflow schedule backfill")
+        return await engine.backfill_schedule(name, begin, until)
+
+    views = with_engine(config, database, ask)
     for view in views:
         _console.say(f"{view.workflow_id}: {view.status.value}")
     if not views:
         _console.say(f"{name}: nothing fell due between {stamp(begin)} and {stamp(until)}", stderr=True)
+
+
+def _is_much(kept: "Schedule", begin: datetime, until: datetime) -> bool:
+    """Whether more than a thousand times lie in between."""
+    from omnibase_spi.workflow_cron import next_time
+
+    after = begin.timestamp()
+    for _ in range(_MUCH + 1):
+        due = next_time(kept, after)
+        if due is None or due > until:
+            return False
+        after = due.timestamp()
+    return True
+
+
+async def keep_schedules(engine: "EngineDriver", workflow: "LoadedWorkflow") -> None:
+    """Put the schedules among a workflow's triggers, named like it.
+
+    What is kept as it is stays, with its next time, which may have passed: nothing that fell due is lost by a restart.
+    """
+    from omnibase_core.protocols.protocol_workflow_engine import Schedule
+    from omnibase_core.utils.workflow_plan import WorkflowScope
+
+    plan = workflow.plan
+    kept = {each.name: each for each in await engine.schedules()}
+    for number, trigger in enumerate(plan.schedules, 1):
+        name = plan.name if len(plan.schedules) == 1 else f"{plan.name}-{number}"
+        data = trigger.make_input(WorkflowScope({}, {}, {}))
+        made = Schedule(name, trigger.cron, workflow.bundle, trigger.timezone, data)
+        known = kept.get(name)
+        if known is None or replace(known, paused=False, next_at=None) != made:
+            await engine.put_schedule(replace(made, paused=known is not None and known.paused))
 
 
 def _put_again(name: str, config: Config, database: Database, *, paused: bool) -> "Schedule":

@@ -7,13 +7,15 @@ import signal
 import sys
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
 
 from omnibase_runtime.commands import _console
 from omnibase_runtime.commands._engines import Database, close, settings_with
 from omnibase_runtime.commands._options import Config
+from omnibase_runtime.commands._run_options import load_workflow
+from omnibase_runtime.commands._schedules import keep_schedules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
     from omnibase_core.errors.onex_error import ModelOnexError
     from omnibase_core.models.configuration.model_settings import ModelSettings
+    from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
     from omnibase_core.protocols.protocol_workflow_engine import EngineDriver, WorkflowBundle
+    from omnibase_core.utils.workflow_bundle import LoadedWorkflow
     from omnibase_spi.engine_dbos_link import QueueLimits
 
 _IDLE_LOOKS: Final = 3
@@ -37,6 +41,10 @@ _LET_GO: Final = {
     "interrupted": "interrupted",
 }
 
+Triggered = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[FILE]...", help="Workflows whose triggers start runs: events and schedules."),
+]
 Queues = Annotated[
     list[str] | None,
     typer.Option(
@@ -49,6 +57,7 @@ Queues = Annotated[
 
 
 def worker(
+    files: Triggered = None,
     config: Config = None,
     database: Database = None,
     *,
@@ -72,6 +81,9 @@ def worker(
     after the setting worker_lease_ms, and others take over. On SIGTERM runs come to the end of the step that they are
     at, within --drain-s, and are handed back; a second signal ends at once.
 
+    Of a FILE the triggers count from then on: schedules are kept, as by onex workflow schedule put, and events that the
+    runs of this worker publish start runs.
+
     A line for each event of a run goes to standard output, everything else to standard error.
 
     [bold]Exit status[/]: 0 when it was told to stop, else that of the error: 3 configuration, 4 database away.
@@ -81,11 +93,12 @@ def worker(
     _console.mode.json = as_json
     settings = settings_with(config, database)
     limits = [_limits_of(text) for text in queues or []]
+    triggered = [load_workflow(file) for file in files or []]
     report = Report(as_json=as_json, steps=steps)
     warnings = _Warnings(logging.WARNING)
     logging.getLogger().addHandler(warnings)
     try:
-        asyncio.run(_serve(settings, limits, report, health_s, drain_s, until_idle=until_idle))
+        asyncio.run(_serve(settings, limits, triggered, report, health_s, drain_s, until_idle=until_idle))
     finally:
         logging.getLogger().removeHandler(warnings)
 
@@ -180,6 +193,7 @@ class _Warnings(logging.Handler):
 async def _serve(
     settings: "ModelSettings",
     queues: "Sequence[QueueLimits]",
+    triggered: "Sequence[LoadedWorkflow]",
     report: Report,
     health_s: int,
     drain_s: int,
@@ -191,6 +205,7 @@ async def _serve(
     from omnibase_runtime.engines import open_engine, url_where_kept
     from omnibase_runtime.settings import masked_url
     from omnibase_runtime.workflow_watch import WatchedRuns
+    from omnibase_spi.workflow_starts import EventStarts
 
     stop = _stop_on_signals()
     container = compose(settings)
@@ -199,6 +214,11 @@ async def _serve(
         engine = await open_engine(container, settings, runs.run, queues)
         try:
             where = masked_url(url_where_kept(settings))
+            starts = EventStarts(engine, cast("ProtocolEventBus", container.get_service("ProtocolEventBus")))  # its key
+            for workflow in triggered:
+                starts.listen(workflow.bundle)
+                await keep_schedules(engine, workflow)
+            await starts.ready()
             report.say("worker_started", f"worker {os.getpid()} carries out the runs of {where}", pid=os.getpid())
             async with asyncio.TaskGroup() as tasks:
                 looking = tasks.create_task(_tell_health(engine, report, health_s))
@@ -207,6 +227,7 @@ async def _serve(
                 await stop.wait()
                 looking.cancel()
             report.say("worker_drains", f"worker {os.getpid()} stops: no new runs, steps may end for {drain_s} s")
+            await starts.aclose()
             handed = await engine.drain(timedelta(seconds=drain_s))
             report.say("worker_ended", f"worker {os.getpid()} ended, {handed} handed back", handed_back=handed)
         finally:

@@ -1,5 +1,6 @@
 """`onex workflow` and `onex worker`, on an SQLite file."""
 
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -331,6 +332,35 @@ def test_schedules_are_kept_started_and_ended(onex: Onex, order: str) -> None:
     assert json.loads(onex("workflow", "schedule", "list", "--json").out) == []
 
 
+class Terminal(io.StringIO):
+    """A person who types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_person_is_asked_before_much_is_started_or_cancelled(
+    onex: Onex, order: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A no does nothing and ends with 10, a yes does it; where nobody can be asked it is 2."""
+    assert onex("workflow", "schedule", "put", order, "--set", "id=7", "--cron", "* * * * *", "--paused").status == 0
+    much = ("workflow", "schedule", "backfill", "order", "--from", "2030-01-01", "--to", "2030-01-02")
+    assert onex(*much).status == 2
+    _started(onex, order)
+
+    for answer, status, left in (("n\n", 10, "queued"), ("y\n", 0, "cancelled")):
+        monkeypatch.setattr("sys.stdin", Terminal(answer))
+        ended = onex("workflow", "cancel", "--name", "order")
+
+        assert ended.status == status
+        assert "Cancel 1 run (order-7)?" in ended.err
+        assert [run["status"] for run in json.loads(onex("workflow", "list", "--json").out)] == [left]
+    monkeypatch.setattr("sys.stdin", Terminal("n\n"))
+    asked = onex(*much)
+    assert asked.status == 10
+    assert "Start more than 1000 runs of order?" in asked.err
+
+
 def test_a_schedule_of_the_contract_needs_no_cron(onex: Onex, order: str, tmp_path: Path) -> None:
     """The only one among its triggers is taken, with its zone and its input."""
     trigger = '  triggers: [{schedule: {cron: "15 4 * * *", timezone: Europe/Berlin}, input: {id: 3}}]\n'
@@ -388,3 +418,49 @@ def test_a_queue_of_a_worker_takes_runs(onex: Onex, order: str) -> None:
     shown = json.loads(onex("workflow", "show", "order-7", "--json").out)
     assert (shown["queue"], shown["priority"], shown["status"]) == ("mail", 3, "completed")
     assert [step["status"] for step in shown["steps"]] == ["completed"] * 4
+
+
+def test_a_worker_keeps_the_schedules_of_its_files(onex: Onex, order: str, tmp_path: Path) -> None:
+    """A restart changes nothing of one that is the same; a paused one stays paused."""
+    triggers = "  triggers:\n" + "".join(
+        f'    - {{schedule: {{cron: "{minute} 4 * * *"}}, input: {{id: {minute}}}}}\n' for minute in (1, 2)
+    )
+    (tmp_path / order).write_text(ORDER.replace("  steps:\n", f"{triggers}  steps:\n"))
+    assert onex("worker", order, "--until-idle").status == 0
+    before = onex("workflow", "schedule", "list", "--json").out
+    assert [(each["name"], each["cron"], each["input"]) for each in json.loads(before)] == [
+        ("order-1", "1 4 * * *", {"id": 1}),
+        ("order-2", "2 4 * * *", {"id": 2}),
+    ]
+    assert onex("workflow", "schedule", "pause", "order-2").status == 0
+
+    assert onex("worker", order, "--until-idle").status == 0
+
+    after = json.loads(onex("workflow", "schedule", "list", "--json").out)
+    assert [each["paused"] for each in after] == [False, True]
+    assert after[0] == json.loads(before)[0]
+
+
+def test_events_of_the_runs_of_a_worker_start_runs(onex: Onex, order: str, tmp_path: Path) -> None:
+    """A workflow that waits for the end of a step of another one."""
+    follow = """\
+orchestrator_subcontract:
+  workflow_name: follow
+  version: 1.0.0
+  triggers:
+    - event: {on_event: WorkflowStepCompletedEvent, filter: event.payload.step_id == 'note'}
+      input: {id: "${event.payload.workflow_id}"}
+  steps:
+    - {step_id: price, step_type: compute, node: price.yaml, input: {id: "${input.id}"}}
+"""
+    (tmp_path / "follow.yaml").write_text(follow)
+    _started(onex, order)
+    assert onex("workflow", "approve", "order-7", "pay", "--by", "ada").status == 0
+    assert onex("workflow", "signal", "order-7", "paid", "--payload", '{"amount": 12}').status == 0
+
+    worker = onex("worker", "follow.yaml", "--until-idle")
+
+    assert worker.status == 0, worker.err
+    (run,) = json.loads(onex("workflow", "list", "--name", "follow", "--json").out)
+    assert run["status"] == "completed", worker.out
+    assert json.loads(onex("workflow", "wait", run["workflow_id"]).out) == {"price": {"id": "order-7"}}
