@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from omnibase_core.utils.compute_plan import ComputePlan
 
 
-def run_pipeline(plan: "ComputePlan", data: "dict[str, JsonValue]", cluster: "Callable[[], Executor]") -> int:
+def run_pipeline(plan: "ComputePlan", data: "JsonValue", cluster: "Callable[[], Executor]") -> int:
     """Run once, show the output (with --json the whole result), and give the exit status.
 
     cluster: makes the executor of the backend `cluster`.
@@ -47,7 +47,7 @@ def run_pipeline(plan: "ComputePlan", data: "dict[str, JsonValue]", cluster: "Ca
     return 0
 
 
-def show_plan(contract: "ModelComputeSubcontract", plan: "ComputePlan", data: "dict[str, JsonValue]") -> None:
+def show_plan(contract: "ModelComputeSubcontract", plan: "ComputePlan", data: "JsonValue") -> None:
     """The steps that would run, with their settings; the input is judged by its schema."""
     if plan.check_input is not None:
         plan.check_input(data)

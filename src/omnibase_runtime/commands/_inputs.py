@@ -85,20 +85,35 @@ def effect_of(loaded: "LoadedContract") -> "tuple[ModelEffectSubcontract, Effect
 
 def read_input(text: str | None, assignments: list[str], contract_file: str) -> "dict[str, JsonValue]":
     """The input document of `--input` (JSON, `@file` or `-`) with the values of `--set` put in."""
+    value = read_value(text, assignments, contract_file)
+    if not isinstance(value, dict):
+        raise usage(f'{_source(text)}: the input is a JSON object such as {{"name": "a"}}, found {_kind(value)}')
+    return value
+
+
+def read_value(text: str | None, assignments: list[str], contract_file: str) -> "JsonValue":
+    """The same where the input may be any JSON value; `--set` needs an object or a list."""
     if text == STDIN and contract_file == STDIN:
         raise usage("--input - and a contract from standard input exclude each other: there is one standard input")
-    data = {} if text is None else _parse_input(text)
+    data: JsonValue = {} if text is None else _parse_input(text)
     for assignment in assignments:
+        if not isinstance(data, dict | list):
+            raise usage(f"--set {assignment!r}: the input is {_kind(data)}, which has no keys")
         _assign(data, assignment)
     return data
 
 
-def _parse_input(text: str) -> "dict[str, JsonValue]":
-    name = "--input"
+def _source(text: str | None) -> str:
+    """What messages call the input."""
+    if text == STDIN:
+        return STDIN_NAME
+    return text[1:] if text is not None and text.startswith("@") else "--input"
+
+
+def _parse_input(text: str) -> "JsonValue":
+    name = _source(text)
     if text == STDIN or text.startswith("@"):
-        file = STDIN if text == STDIN else text[1:]
-        name = STDIN_NAME if text == STDIN else file
-        raw = read_bytes(file, _MAX_INPUT_BYTES)
+        raw = read_bytes(STDIN if text == STDIN else text[1:], _MAX_INPUT_BYTES)
         if len(raw) > _MAX_INPUT_BYTES:
             raise usage(f"{name}: the input is larger than {_MAX_INPUT_BYTES >> 20} MiB")
         try:
@@ -112,8 +127,6 @@ def _parse_input(text: str) -> "dict[str, JsonValue]":
     except (ValueError, RecursionError) as error:
         detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise usage(f"{name}: no valid JSON: {detail}") from None
-    if not isinstance(value, dict):
-        raise usage(f'{name}: the input is a JSON object such as {{"name": "a"}}, found {_kind(value)}')
     return value
 
 
@@ -141,7 +154,7 @@ def _kind(value: "JsonValue") -> str:
     return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "a number"
 
 
-def _assign(data: "dict[str, JsonValue]", assignment: str) -> None:
+def _assign(data: "dict[str, JsonValue] | list[JsonValue]", assignment: str) -> None:
     """`a.b=5`: a JSON value where the text is one, else the text itself; numeric keys are indexes of existing lists."""
     path, equals, raw = assignment.partition("=")
     keys = path.split(".")

@@ -19,7 +19,7 @@ Name = Annotated[
     str | None,
     typer.Argument(
         metavar="OPERATION",
-        help="Only this operation, this step of a workflow, or this transition.",
+        help="Only this operation, this step of a pipeline or workflow, or this transition.",
         show_default=False,
     ),
 ]
@@ -29,6 +29,7 @@ def explain(file: ContractFile, operation: Name = None, as_json: Json = False) -
     """Say of each operation whether it is idempotent and why, what is repeated in which phase, and under which limits.
 
     Of each step of a workflow: what a crash means for it, how often it is tried, and what follows when it fails.
+    Of each step of a compute contract: what it takes and gives, under which limit, and what makes it fail.
     Of each transition of a state machine: when it is taken, what it sets and emits, and what makes it fail.
 
     [bold]Exit status[/]: 0, or 2.
@@ -46,6 +47,11 @@ def explain(file: ContractFile, operation: Name = None, as_json: Json = False) -
         from omnibase_runtime.commands._machine_view import explain_machine
 
         explain_machine(cast("FsmPlan", loaded.plan), operation, file)  # the plan of this kind
+        return
+    if loaded.compute_subcontract is not None:
+        from omnibase_runtime.commands._compute_view import explain_pipeline
+
+        explain_pipeline(loaded.compute_subcontract, operation, file)
         return
     contract, compiled = _inputs.effect_of(loaded)
     names = [one.name for one in compiled.operations]

@@ -39,12 +39,13 @@ def plan(
     """
     _console.mode.json = as_json
     found = _inputs.load(file)
-    data = _inputs.read_input(text, assignments or [], file)
     if found.compute_subcontract is not None and found.compute_plan is not None:
         from omnibase_runtime.commands._compute import show_plan
 
-        show_plan(found.compute_subcontract, found.compute_plan, data)
+        value = _inputs.read_value(text, assignments or [], file)
+        show_plan(found.compute_subcontract, found.compute_plan, value)
         return
+    data = _inputs.read_input(text, assignments or [], file)
     if found.workflow is not None:
         from omnibase_runtime.commands._workflow import show_workflow
 

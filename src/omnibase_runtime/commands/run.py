@@ -45,7 +45,7 @@ def run(
     workflow_id: RunId = None,
     as_json: Json = False,
 ) -> None:
-    """Carry out a contract. Of a compute contract the output goes to standard output, as JSON.
+    """Carry out a contract. A compute contract takes any JSON; its output goes to standard output, as JSON.
 
     Of a state machine the input is a log, {"actions": [{"action": "PLACE", "payload": {}}]}, and the output its state,
     its intents (nothing carries them out here) and the actions that it ignored.
@@ -88,11 +88,10 @@ def run(
             raise _console.usage("--timeout-ms is for effects; a compute contract has pipeline_timeout_ms")
         from omnibase_spi.compute_cluster import ConfiguredCluster
 
-        data = _inputs.read_input(text, assignments or [], file)
         raise typer.Exit(
             run_pipeline(
                 loaded.compute_plan,
-                data,
+                _inputs.read_value(text, assignments or [], file),
                 lambda: ConfiguredCluster(_inputs.settings_of(config).settings.compute_cluster).executor(),
             )
         )

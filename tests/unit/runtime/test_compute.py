@@ -57,6 +57,72 @@ def test_a_run_that_fails_tells_the_step(onex: Onex, file: str) -> None:
     assert onex("run", file, "--timeout-ms", "5").status == 2
 
 
+def test_the_input_of_a_pipeline_is_any_json(onex: Onex, tmp_path: Path) -> None:
+    """For run and plan; --set reaches into lists, and scalars have nothing to set."""
+    (tmp_path / "sort.yaml").write_text(contract([transformation("sort")], input_schema={"type": "array"}))
+
+    ran = onex("run", "sort.yaml", "--input", "[3, 1, 2]", "--set", "0=0")
+    scalar = onex("run", "sort.yaml", "--input", "5", "--set", "a=1")
+
+    assert (ran.status, json.loads(ran.out)) == (0, [0, 1, 2])
+    assert onex("plan", "sort.yaml", "--input", "[3]").status == 0
+    assert (onex("plan", "sort.yaml").status, onex("run", "sort.yaml", "--input", "null").status) == (2, 2)
+    assert (scalar.status, "the input is a number, which has no keys" in scalar.err) == (2, True)
+
+
+def test_explain_says_what_a_step_takes_gives_and_fails_for(onex: Onex, file: str) -> None:
+    """Those of branches too, each with the nearest limit; one by its name."""
+    steps = json.loads(onex("explain", file, "--json").out)["steps"]
+    (one,) = json.loads(onex("explain", file, "upper", "--json").out)["steps"]
+
+    assert [step["name"] for step in steps] == ["name", "clean", "greet", "upper", "off"]
+    assert [step["limit"] for step in steps[:2]] == ["500 ms, of the pipeline", "50 ms, its own"]
+    assert steps[0]["settings"] == {"path": "$.name"}
+    assert one == {
+        "name": "upper",
+        "kind": "case_conversion",
+        "takes": "a text",
+        "gives": "a text",
+        "fails": "for anything but a text",
+        "limit": "500 ms, of the pipeline",
+        "settings": {"mode": "uppercase"},
+    }
+    assert 'mode: "uppercase"' in onex("explain", file).out
+    wrong = onex("explain", file, "uper")
+    assert (wrong.status, "no step 'uper'" in wrong.err) == (2, True)
+
+
+def test_explain_knows_every_kind_of_step(onex: Onex, tmp_path: Path) -> None:
+    """A validation that goes on never fails, and a search has a limit of its own."""
+    steps: list[dict[str, object]] = [
+        {"step_name": "judge", "step_type": "validation", "validation_config": {"schema_ref": "input_schema"}},
+        {
+            "step_name": "note",
+            "step_type": "validation",
+            "validation_config": {"schema_ref": "input_schema", "fail_on_error": False},
+        },
+        {**transformation("identity", "same")},
+        {
+            "step_name": "both",
+            "step_type": "parallel",
+            "timeout_ms": 70,
+            "branches": {"a": [transformation("identity", "inner")]},
+        },
+        {"step_name": "shape", "step_type": "mapping", "mapping_config": {"field_mappings": {"x": "$.input"}}},
+        transformation("regex", "search", pattern="a"),
+    ]
+    (tmp_path / "c.yaml").write_text(contract(steps, input_schema={"type": "object"}))
+
+    found = {step["name"]: step for step in json.loads(onex("explain", "c.yaml", "--json").out)["steps"]}
+
+    assert found["judge"]["fails"] == "when it does not fit input_schema"
+    assert found["note"]["fails"] == "never: a breach is in its result"
+    assert (found["inner"]["limit"], found["same"]["limit"]) == ("70 ms, of step both", "none")
+    assert found["search"]["limit"] == "a second of CPU time for a search"
+    assert found["shape"]["settings"] == {"field_mappings": {"x": "$.input"}}
+    assert found["both"]["gives"] == "a mapping of their outputs"
+
+
 def test_plan_shows_the_steps(onex: Onex, file: str) -> None:
     """With their limits and branches; the input is judged."""
     plain = onex("plan", file, "--set", "name=a").out.splitlines()
