@@ -47,11 +47,12 @@ class Call(NamedTuple):
 
 
 class Began(NamedTuple):
-    """A step began. seconds_left: until its limit; infinite where there is none."""
+    """A step began. limit_seconds: its own limit. seconds_left: until that or another; infinite where there is none."""
 
     name: str
     step_type: EnumComputeStepType
     transformation_type: EnumTransformationType | None
+    limit_seconds: float | None
     seconds_left: float
 
 
@@ -156,7 +157,7 @@ class _Teller:
 
     def began(self, step: StepPlan, seconds_left: float) -> None:
         self._alarm.began(step, seconds_left)
-        self._tell(Began(step.name, step.step_type, step.transformation_type, seconds_left))
+        self._tell(Began(step.name, step.step_type, step.transformation_type, step.limit_seconds, seconds_left))
 
     def ended(self, step: StepPlan, result: ModelComputeStepResult) -> None:
         self._alarm.ended(step, result)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omnibase_core.utils.compute_plan import ComputePlan
 
 _STEP_FIELDS = frozenset(ModelComputeStepResult.model_fields)
+_CLOCK_ERROR = 1e-6
 _PIPELINE_FIELDS = frozenset(ModelComputePipelineResult.model_fields)
 
 
@@ -114,14 +115,20 @@ def step_error(step: StepPlan, error: Exception, began: float, run: ComputeRun) 
     if isinstance(error, ModelOnexError):
         return ModelOnexError(f"{where}: {error.message}", error.error_code, {**error.context, **context})
     if isinstance(error, TimeoutError):
-        limit = f"its limit is {(run.deadline - began) * 1e3:.0f} ms" if run.deadline < inf else str(error)
-        return ModelOnexError(f"{where}: stopped, {limit or 'out of time'}", EnumCoreErrorCode.TIMEOUT, context)
+        why = _limit_reached(step, began, run.deadline) if run.deadline < inf else str(error)
+        return ModelOnexError(f"{where}: stopped, {why or 'out of time'}", EnumCoreErrorCode.TIMEOUT, context)
     if isinstance(error, RecursionError):
         return ModelOnexError(f"{where}: the value is nested too deeply", EnumCoreErrorCode.VALIDATION_ERROR, context)
     if isinstance(error, MemoryError):
         return ModelOnexError(f"{where}: out of memory", EnumCoreErrorCode.RESOURCE_UNAVAILABLE, context)
     kind = type(error).__name__
     return ModelOnexError(f"{where}: unexpected {kind}; please report it", EnumCoreErrorCode.INTERNAL_ERROR, context)
+
+
+def _limit_reached(step: StepPlan, began: float, deadline: float) -> str:
+    if step.limit_seconds is not None and began + step.limit_seconds <= deadline + _CLOCK_ERROR:
+        return f"its limit is {step.limit_seconds * 1e3:.0f} ms"
+    return f"the limit of what it is part of was reached {max(0.0, deadline - began) * 1e3:.0f} ms after it began"
 
 
 def execute_pipeline(plan: "ComputePlan", data: JsonValue) -> ModelComputePipelineResult:

@@ -234,7 +234,7 @@ def unknown_step(name: str, visible: frozenset[str], path: tuple[str | int, ...]
 def _to_text(value: JsonValue, _run: ComputeRun) -> JsonValue:
     if isinstance(value, str):
         return value
-    if value is None or isinstance(value, list | dict):
+    if not isinstance(value, int | float):
         raise wrong("a text, a number or a boolean", value)
     try:
         return json.dumps(value, allow_nan=False)

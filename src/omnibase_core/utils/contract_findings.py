@@ -1,7 +1,7 @@
 """Collects what is wrong with one document of a contract file, each finding at its place in the source."""
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from itertools import islice
 from operator import attrgetter
@@ -201,7 +201,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     return f"did you mean {folded[near[0]]!r}?" if near else ""
 
 
-def kind_of(value: JsonValue) -> str:
+def kind_of(value: object) -> str:
     """What a value is, in the words of a contract's author."""
     if value is None:
         return "null"
@@ -209,7 +209,9 @@ def kind_of(value: JsonValue) -> str:
         return "a boolean"
     if isinstance(value, int | float):
         return "a number"
-    return "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "a mapping"
+    if isinstance(value, str | list | Mapping):
+        return "a text" if isinstance(value, str) else "a list" if isinstance(value, list) else "a mapping"
+    return f"{type(value).__name__}, which is no JSON"
 
 
 def show(value: JsonValue) -> str:

@@ -487,7 +487,7 @@ def test_a_step_that_ends_behind_the_limit_fails() -> None:
     )
 
     assert (late.error_type, late.output) == ("TIMEOUT", None)
-    assert "its limit is" in str(late.error_message)
+    assert "stopped, the limit of what it is part of was reached 10 ms after" in str(late.error_message)
     assert execute_pipeline(inside, "a").error_step == "slow"
     with pytest.raises(TimeoutError):
         ComputeRun(None, deadline=0.0).search_seconds()

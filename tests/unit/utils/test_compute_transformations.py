@@ -2,6 +2,8 @@
 
 import copy
 import time
+from decimal import Decimal
+from typing import cast
 
 import pytest
 from hypothesis import given
@@ -140,6 +142,19 @@ def test_a_transformation_refuses(kind: str, config: dict[str, object], data: Js
     assert result.error_message.startswith(f"step 'step' ({kind}): ")
     assert words in result.error_message
     assert result.error_type in {"VALIDATION_ERROR", "EXTRACTION_ERROR"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"), [("trim", {}), ("sort", {}), ("type_conversion", {"target_type": "text"}), ("join", {})]
+)
+def test_what_is_no_json_is_called_by_its_type(kind: str, config: dict[str, object]) -> None:
+    """What rows of a database bring, such as decimals."""
+    data = cast("JsonValue", Decimal("1.5"))  # what is tested
+
+    result = run([transformation(kind, "step", **config)], data)
+
+    assert result.error_type == "VALIDATION_ERROR"
+    assert "found Decimal, which is no JSON" in str(result.error_message)
 
 
 @pytest.mark.parametrize(
