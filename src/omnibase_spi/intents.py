@@ -33,6 +33,8 @@ _INVALID: Final = EnumCoreErrorCode.VALIDATION_ERROR
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _MAX_NODES: Final = 256
 """Shapes of intents that a route keeps the plans of; the oldest goes first."""
+_FILE_KEYS: Final = {"write": ("content",), "move": ("destination",), "copy": ("destination",)}
+"""What an operation on a file needs beside its path; no other takes it."""
 _ONCE: Final = ModelEffectRetryPolicy(enabled=False)
 _is_plain: Final = re.compile(r"[A-Za-z0-9_~-]+").fullmatch
 
@@ -87,25 +89,37 @@ class EngineRoute:
         return None
 
     async def _run(
-        self, intent: ModelIntent, shape: Hashable, config: dict[str, object], data: dict[str, object]
+        self,
+        intent: ModelIntent,
+        shape: Hashable,
+        config: dict[str, object],
+        data: dict[str, object],
+        extract: tuple[str, ...] = (),
     ) -> IntentDone:
-        """Carry out the one operation of `config` on `data`. shape: all that `config` is made of."""
+        """Carry out the one operation of `config` on `data`. shape: all that `config` is made of. extract: names in the
+        answer that become the result.
+        """
         policy = intent.retry_policy
         key = (intent.intent_type, shape, None if policy is None else policy.model_dump_json())
         node = self._nodes.get(key)
         if node is None:
             node = NodeEffect(self._container)
-            node.effect_subcontract = _subcontract(intent, config)
+            node.effect_subcontract = _subcontract(intent, config, extract)
             if len(self._nodes) >= _MAX_NODES:
                 del self._nodes[next(iter(self._nodes))]
             self._nodes[key] = node
-        return _done(await node.process(_input(intent, data)))
+        output = await node.process(_input(intent, data))
+        done = _done(output)
+        return IntentDone({**output.operations[0].extracted_fields}, done.attempts) if extract else done
 
 
-def _subcontract(intent: ModelIntent, config: dict[str, object]) -> ModelEffectSubcontract:
+def _subcontract(intent: ModelIntent, config: dict[str, object], extract: tuple[str, ...]) -> ModelEffectSubcontract:
+    operation: dict[str, object] = {"operation_name": "request", "io_config": config}
+    if extract:
+        operation["response_handling"] = {"extract_fields": {name: f"$.{name}" for name in extract}}
     fields: dict[str, object] = {
         "subcontract_name": f"intent_{intent.intent_type}"[:100],
-        "operations": [{"operation_name": "request", "io_config": config}],
+        "operations": [operation],
     }
     if intent.retry_policy is not None:
         fields["default_retry_policy"] = intent.retry_policy
@@ -234,7 +248,10 @@ def _host_as_data(intent: ModelIntent, config: dict[str, object], data: dict[str
 
 
 class FileRoute(EngineRoute):
-    """`{operation write/delete/move/copy/read, path?, content?, destination?}`; target: the path, under the roots."""
+    """`{operation write/delete/move/copy/read, path?, content?, destination?}`; target: the path, under the roots.
+
+    The result of a read has the `content`.
+    """
 
     def is_idempotent(self, intent: ModelIntent, route: ModelIntentRoute) -> bool:
         del route
@@ -245,6 +262,11 @@ class FileRoute(EngineRoute):
         del route
         payload = payload_of(intent, "operation", "path", "content", "destination")
         operation = choice_of(intent, payload, "operation", tuple(IDEMPOTENCY_DEFAULTS["filesystem"]))
+        needed = _FILE_KEYS.get(operation, ())
+        payload_of(intent, "operation", "path", *needed)
+        for key in needed:
+            if key not in payload:
+                raise ModelOnexError(f"{intent.intent_type} to {intent.target!r}: {operation} needs {key}", _INVALID)
         path = str(payload.get("path") or intent.target)
         config: dict[str, object] = {"handler_type": "filesystem", "operation": operation}
         data: dict[str, object] = {}
@@ -259,7 +281,8 @@ class FileRoute(EngineRoute):
         if "content" in payload:
             config["content_template"] = "${input.content}"
             data["content"] = payload["content"]
-        return await self._run(intent, tuple(config.items()), config, data)
+        extract = ("content",) if operation == "read" else ()
+        return await self._run(intent, tuple(config.items()), config, data, extract)
 
 
 class ContractRoute(EngineRoute):

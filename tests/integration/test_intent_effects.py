@@ -180,6 +180,36 @@ async def test_files_are_written_moved_and_deleted_under_the_roots(tmp_path: Pat
     assert (outside.error_code, unknown.error_code) == (VIOLATION, INVALID)
 
 
+async def test_a_file_that_is_read_is_the_result(tmp_path: Path) -> None:
+    """Also when the key comes again and nothing is read."""
+    (tmp_path / "a").write_text("grüße")
+    async with container_in(tmp_path) as container:
+        read = intent("file_operation", str(tmp_path / "a"), {"operation": "read"}, idempotency_key="k")
+        first, again = await execute(container, read, read)
+
+    assert (first.status, again.status) == (COMPLETED, DUPLICATE)
+    assert first.result == again.result == {"content": "grüße"}
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        ({"operation": "write"}, "write needs content"),
+        ({"operation": "move"}, "move needs destination"),
+        ({"operation": "read", "content": "x"}, "key 'content' is unknown; allowed: operation, path"),
+        ({"operation": "copy", "destination": "b", "content": 1}, "allowed: operation, path, destination"),
+    ],
+)
+async def test_a_file_operation_takes_what_belongs_to_it(tmp_path: Path, payload: JsonValue, problem: str) -> None:
+    """In the words of the payload."""
+    async with container_in(tmp_path) as container:
+        refused = await one(container, "file_operation", str(tmp_path / "a"), payload)
+
+    assert (refused.status, refused.error_code, refused.attempts) == (FAILED, INVALID, 0)
+    assert problem in str(refused.error)
+    assert not (tmp_path / "a").exists()
+
+
 # --- message_publish -------------------------------------------------------------------------------------------------
 
 

@@ -5,11 +5,13 @@ to the ledger's own database, entry and write commit in one transaction, so that
 """
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Final
 
-from pydantic import JsonValue, TypeAdapter
+from pydantic import JsonValue
+from pydantic_core import to_jsonable_python
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus, EnumLedgerState
@@ -30,8 +32,6 @@ _COMPLETED: Final = EnumLedgerState.COMPLETED
 _FAILED: Final = EnumLedgerState.FAILED
 _MARK_SECONDS: Final = 2.0
 """How long a cancelled intent may take to write that nobody knows how it ended."""
-
-_JSON: Final = TypeAdapter[JsonValue](JsonValue)
 
 IntentFunction = Callable[[ModelIntent], Awaitable[object]]
 
@@ -73,7 +73,7 @@ class IntentExecutor(NodeEffect):
         *,
         idempotent: bool = False,
     ) -> None:
-        """Route intents to a handler, or to a coroutine function that takes the intent and returns JSON.
+        """Route intents to a handler, or to a coroutine function that takes the intent and returns what JSON can hold.
 
         target: exact or a pattern, as in the table. The latest registration that fits counts. idempotent: of a
         function; a handler knows itself.
@@ -325,7 +325,15 @@ class _Function:
 
     async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
         del route
-        return IntentDone(_JSON.validate_python(await self._function(intent)))
+        found: object = self._function(intent)
+        result = await found if inspect.isawaitable(found) else found
+        return IntentDone(_as_json(result))
+
+
+def _as_json(result: object) -> JsonValue:
+    """What a function gave. It has done its work, so whatever has no JSON is told as text."""
+    plain: JsonValue = to_jsonable_python(result, inf_nan_mode="null", fallback=str)
+    return plain
 
 
 def _result(intent: ModelIntent, attempted: Attempted) -> IntentExecutionResult:

@@ -83,8 +83,9 @@ class NodeReducer:
         """Reduce one action; or, when there is none, `data` by the aggregation method that `reduction_type` names, with
         the other fields of a `reduction_config` as `payload`.
 
-        Raises ModelOnexError VALIDATION_ERROR for an input with neither, and what `reduce` or `run_aggregation` raises.
-        An action that a machine ignores is in `events`, and a line of the logger `onex.reducer`.
+        Raises ModelOnexError VALIDATION_ERROR for an input with neither, what the machine or `run_aggregation` raises,
+        and OPERATION_FAILED for what a `reduce` of one's own raises, save that a ModelOnexError passes. An action that
+        a machine ignores is in `events`, and a line of the logger `onex.reducer`.
         """
         started = time.perf_counter()
         correlation_id = input_data.correlation_id or current_correlation_id.get() or input_data.operation_id
@@ -165,8 +166,19 @@ class NodeReducer:
         }
 
     def _reduced(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
-        new_state, intents = self.reduce(state, action)
-        return new_state, list(intents)  # the code of a generator runs here
+        try:
+            new_state, intents = self.reduce(state, action)
+            return new_state, list(intents)  # the code of a generator runs here
+        except ModelOnexError:
+            raise
+        except Exception as error:  # the boundary of a code-driven node
+            raise ModelOnexError(
+                f"{type(self).__name__}.reduce failed for action {action.trigger!r} with {type(error).__name__}: "
+                f"{error}; it takes a state and an action, and returns the new state and intents",
+                EnumCoreErrorCode.OPERATION_FAILED,
+                {"action_id": str(action.action_id)},
+                action.correlation_id,
+            ) from error
 
     def _guarded(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
         from omnibase_core.mixins.purity_guard import PurityGuard  # for development

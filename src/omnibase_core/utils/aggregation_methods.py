@@ -392,6 +392,14 @@ class CollectMethod(NumberedMethod[list[Placed]]):
 class DistinctMethod(NumberedMethod[dict[object, Placed]]):
     """Every value once, in the order of their first items. 1, 1.0, true and "1" differ."""
 
+    def check(self, values: Values) -> None:
+        for index, value in enumerate(values):
+            if type(value) not in _SCALARS:
+                try:
+                    _identity(value)
+                except (TypeError, ValueError, RecursionError) as error:
+                    raise ItemFault(index, f"expected a JSON value, found {kind_of(value)}: {error}") from None
+
     def fold(self, state: dict[object, Placed] | None, values: Values) -> dict[object, Placed]:
         known = {} if state is None else state
         for each in cast("Sequence[Placed]", values):  # numbered
@@ -432,6 +440,9 @@ class DistinctMethod(NumberedMethod[dict[object, Placed]]):
     @staticmethod
     def _in_order(state: dict[object, Placed]) -> list[Placed]:
         return sorted(state.values(), key=itemgetter(0))
+
+
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def _identity(value: object) -> object:

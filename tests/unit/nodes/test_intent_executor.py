@@ -26,6 +26,13 @@ from tests.support.intents import ScriptedRoute, intent, statuses
 COMPLETED, FAILED = EnumIntentStatus.COMPLETED, EnumIntentStatus.FAILED
 DUPLICATE, SKIPPED = EnumIntentStatus.DUPLICATE, EnumIntentStatus.SKIPPED
 UNKNOWN = LedgerOutcome(EnumLedgerState.UNKNOWN)
+
+
+class Odd:
+    def __str__(self) -> str:
+        return "odd"
+
+
 RESET = EffectFault("lost", error_kind="ECONNRESET")
 REFUSED = EffectFault("refused", error_kind="ECONNREFUSED", phase=EnumFaultPhase.NOT_SENT)
 
@@ -110,20 +117,43 @@ async def test_an_intent_without_a_route_fails_and_says_what_to_do(executor: Int
 
 
 async def test_the_latest_registration_that_fits_counts(executor: IntentExecutor) -> None:
-    """A function's answer must be JSON."""
+    """The others are as if they were not there."""
 
     async def first(_each: ModelIntent) -> JsonValue:
         return "first"
 
-    async def second(_each: ModelIntent) -> object:
-        return object()
+    async def second(_each: ModelIntent) -> JsonValue:
+        return "second"
 
     executor.register("x", "*", first)
     executor.register("x", "b*", second)
 
     results = await executor.execute_intents([intent("x", "a"), intent("x", "b")])
 
-    assert statuses(results) == [COMPLETED, FAILED]
+    assert [result.result for result in results] == ["first", "second"]
+
+
+async def test_what_a_function_did_is_done_whatever_it_returns(executor: IntentExecutor) -> None:
+    """A failure would be repeated: what is no JSON is told as text, and a function that does not wait is one too."""
+    done: list[str] = []
+
+    async def odd(each: ModelIntent) -> object:
+        done.append(each.target)
+        return {"when": datetime(2026, 1, 2, tzinfo=UTC), "share": float("nan"), "many": {1}, "what": Odd()}
+
+    def at_once(each: ModelIntent) -> object:
+        done.append(each.target)
+        return 5
+
+    executor.register("x", "odd", odd)
+    executor.register("x", "at_once", at_once)  # type: ignore[arg-type]  # what callers without a type checker do
+
+    results = await executor.execute_intents([intent("x", "odd", idempotency_key="k"), intent("x", "at_once")])
+
+    assert statuses(results) == [COMPLETED, COMPLETED]
+    assert results[0].result == {"when": "2026-01-02T00:00:00Z", "share": None, "many": [1], "what": "odd"}
+    assert results[1].result == 5
+    assert done == ["odd", "at_once"]
 
 
 def test_a_fault_is_repeated_as_the_policy_says() -> None:

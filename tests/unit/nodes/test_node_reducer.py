@@ -129,6 +129,32 @@ async def test_a_subclass_with_a_reduce_of_its_own_is_code_driven() -> None:
 
 
 @pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (KeyError("total"), EnumCoreErrorCode.OPERATION_FAILED, "Own.reduce failed for action 'GO' with KeyError"),
+        (None, EnumCoreErrorCode.OPERATION_FAILED, "returns the new state and intents"),
+        (ModelOnexError("mine", EnumCoreErrorCode.CONFLICT), EnumCoreErrorCode.CONFLICT, "^mine$"),
+    ],
+)
+async def test_what_a_reduce_of_ones_own_raises_is_an_error_of_the_node(
+    raised: Exception | None, code: EnumCoreErrorCode, message: str
+) -> None:
+    """It names the class and the action; one that was raised on purpose passes as it is."""
+
+    class Own(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            if raised is None:
+                return "no pair"  # type: ignore[return-value]  # what is tested
+            raise raised
+
+    with pytest.raises(ModelOnexError, match=message) as caught:
+        await Own().process(ModelReducerInput(action="GO", operation_id=ID))
+
+    assert caught.value.error_code is code
+    assert caught.value is raised or caught.value.context == {"action_id": str(ID)}
+
+
+@pytest.mark.parametrize(
     ("node", "given", "code", "message"),
     [
         (NodeReducer(), ModelReducerInput(action="GO"), EnumCoreErrorCode.CONFIGURATION_ERROR, "neither a contract"),

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import cast
 
 import pytest
@@ -127,6 +128,7 @@ def test_nulls_are_skipped_when_asked() -> None:
         ("sum", [{"v": 1, "k": []}], {"group_by": "k"}, "item 0 .*'k': expected a scalar to group by, found list"),
         ("sum", [{"v": 1, "k": 1e999}], {"group_by": "k"}, "item 0 .*'k': expected a finite number to group by"),
         ("merge", [{"v": {}}, {"v": 3}], {}, "item 1 .*: field 'v': expected an object to merge, found int"),
+        ("distinct", [{"v": []}, {"v": Decimal(1)}], {}, "item 1 .*: field 'v': expected a JSON value, found Decimal"),
         ("custom", [{"v": 3}, {"v": -1}], {"reducer": "span"}, "item 1 .*: field 'v': expected a natural number"),
     ],
 )  # fmt: skip
