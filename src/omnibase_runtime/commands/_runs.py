@@ -32,6 +32,9 @@ _STYLES = {
     EnumRunStatus.RUNNING: "cyan",
 }
 
+_STATUS_AND_CREATED = 9 + 20 + 3 * 2
+_UPDATED_AND_ATTRIBUTES = 20 + 20 + 2 * 2
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -155,22 +158,25 @@ def bars_json(timeline: "Timeline") -> "list[JsonValue]":
 
 
 def print_list(views: "Sequence[RunView]") -> None:
-    """A table of runs, as they were given."""
+    """A table of runs, as they were given; in a narrow terminal without what can be left out."""
     from rich.text import Text
 
     from omnibase_runtime.commands._render import rows
 
-    table = rows(("RUN", "WORKFLOW", "STATUS", "CREATED", "UPDATED", "ATTRIBUTES"), header=True)
-    for view in views:
-        table.add_row(
-            _console.clean(view.workflow_id),
-            _console.clean(f"{view.name} {view.version}"),
-            Text(view.status.value, style=_STYLES.get(view.status, "")),
-            stamp(view.created_at),
-            stamp(view.updated_at),
-            _console.clean(_pairs(view.attributes)),
-        )
-    _console.console().print(table)
+    screen = _console.console()
+    names = [_console.clean(f"{view.name} {view.version}") for view in views]
+    ids = [_console.clean(view.workflow_id) for view in views]
+    taken = max([3, *map(len, ids)]) + max([8, *map(len, names)]) + _STATUS_AND_CREATED
+    wide = screen.width - taken >= _UPDATED_AND_ATTRIBUTES
+    columns = ("RUN", "WORKFLOW", "STATUS", "CREATED", *(("UPDATED", "ATTRIBUTES") if wide else ()))
+    table = rows(columns, header=True)
+    for view, run, name in zip(views, ids, names, strict=True):
+        created = stamp(view.created_at)
+        cells: list[str | Text] = [run, name, Text(view.status.value, style=_STYLES.get(view.status, "")), created]
+        if wide:
+            cells += [stamp(view.updated_at), _console.clean(_pairs(view.attributes))]
+        table.add_row(*cells)
+    screen.print(table)
 
 
 def _pairs(attributes: "Mapping[str, JsonValue]") -> str:

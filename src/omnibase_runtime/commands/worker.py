@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _IDLE_LOOKS: Final = 3
 _IDLE_SECONDS: Final = 0.3
+_SAID_SECONDS: Final = 60.0
+_MOST_SAID: Final = 100
 _LET_GO: Final = {
     "cancelled": "cancelled",
     "paused": "paused",
@@ -95,7 +97,7 @@ def worker(
     limits = [_limits_of(text) for text in queues or []]
     triggered = [load_workflow(file) for file in files or []]
     report = Report(as_json=as_json, steps=steps)
-    warnings = _Warnings(logging.WARNING)
+    warnings = _Warnings()
     logging.getLogger().addHandler(warnings)
     try:
         asyncio.run(_serve(settings, limits, triggered, report, health_s, drain_s, until_idle=until_idle))
@@ -134,7 +136,7 @@ class Report:
 
     def say(self, event: str, text: str, **facts: "JsonValue") -> None:
         """A line to standard output, at once."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        now = _now()
         if self._as_json:
             import json
 
@@ -182,12 +184,30 @@ class Report:
         self.say("run_ended", text, run=workflow_id, how=how)
 
 
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class _Warnings(logging.Handler):
-    """What goes wrong beside the runs, such as a database that is away, as lines on standard error."""
+    """What goes wrong beside the runs, such as a database that is away, as lines on standard error.
+
+    What was said is not said again for a minute.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._said: dict[str, float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not record.name.startswith("dbos"):  # it tells in its own words what we tell in ours
-            _console.say(f"warning: {record.getMessage()}", stderr=True)
+        if record.name.startswith("dbos"):  # it tells in its own words what we tell in ours
+            return
+        text, now = record.getMessage(), monotonic()
+        if now < self._said.get(text, 0.0):
+            return
+        if len(self._said) >= _MOST_SAID:
+            self._said.clear()
+        self._said[text] = now + _SAID_SECONDS
+        _console.say(f"{_now()} warning: {text}", stderr=True)
 
 
 async def _serve(
@@ -263,7 +283,7 @@ async def _tell_health(engine: "EngineDriver", report: Report, every_s: int) -> 
             await engine.list(RunFilter(limit=1))
             database = "ok"
         except ModelOnexError as error:
-            database = f"away ({error.message})"
+            database = f"away ({error.error_code.value})"
         numbers = {"under_way": report.active, **report.ended}
         text = ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in numbers.items())
         up = length(monotonic() - began)

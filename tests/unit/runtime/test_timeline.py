@@ -1,15 +1,20 @@
 """The timeline of a run, out of its journal, its document and its plan."""
 
+import io
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import pytest
 from pydantic import JsonValue
+from rich.console import Console
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
 from omnibase_core.protocols.protocol_workflow_engine import RunView, StepError, StepOutcome, StepRecord
+from omnibase_runtime.commands._runs import print_list
 from omnibase_runtime.commands._timeline import Timeline, timeline_of
 from omnibase_runtime.commands._timeline_pictures import gantt, mermaid, svg
 from omnibase_runtime.commands._times import length, moment_of, span_of, stamp
@@ -230,3 +235,21 @@ def test_times_are_read_as_times_or_lengths() -> None:
     assert (ahead - ago).total_seconds() == pytest.approx(3 * 3_600, abs=5)
     assert span_of("250ms", "--x").total_seconds() == 0.25
     assert stamp(None) == ""
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(80, False), (140, True)])
+def test_a_narrow_list_leaves_out_what_it_can(
+    columns: int, shown: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An id is never broken, and nothing is folded letter by letter."""
+    screen = Console(width=columns, file=io.StringIO())
+    monkeypatch.setattr("omnibase_runtime.commands._console.console", lambda: screen)
+    view = replace(_view(EnumRunStatus.RUNNING), workflow_id=str(UUID(int=7)), attributes={"customer": "ada", "n": 1})
+
+    print_list([view])
+
+    assert capsys.readouterr().out == ""
+    assert isinstance(screen.file, io.StringIO)
+    heading, line, *more = screen.file.getvalue().splitlines()
+    assert (str(UUID(int=7)) in line, more) == (True, [])
+    assert ("ATTRIBUTES" in heading, "customer=ada, n=1" in line) == (shown, shown)
