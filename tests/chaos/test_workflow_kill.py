@@ -27,7 +27,7 @@ KILLS = 100
 WORKERS = 2
 IN_FLIGHT = 3
 TTL_MS = 800
-LIMIT_S = 120.0
+LIMIT_S = 170.0
 
 
 class Template:
@@ -42,10 +42,13 @@ class Template:
     async def spawn(self, ttl_ms: int = TTL_MS) -> int:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"spawn {' '.join(self._arguments)} {ttl_ms}\n".encode())
-        pid = int(await asyncio.wait_for(self._process.stdout.readline(), 20))
-        self.alive.append(pid)
-        return pid
+        for _ in range(5):  # on a machine so busy that a lease runs out before dbos is up, a worker gives up
+            self._process.stdin.write(f"spawn {' '.join(self._arguments)} {ttl_ms}\n".encode())
+            answer = await asyncio.wait_for(self._process.stdout.readline(), 20)
+            if answer.strip().isdigit():
+                self.alive.append(int(answer))
+                return int(answer)
+        raise AssertionError(answer)
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, number)

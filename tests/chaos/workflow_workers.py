@@ -1,7 +1,7 @@
 """Workers of the workflow engine that can be killed: a template process that has everything imported and forks.
 
 Each line of the standard input is a command, answered by one line:
-    spawn URL LOG TX_URL TTL_MS [unanswered]   -> the worker's process id, once it has its lease
+    spawn URL LOG TX_URL TTL_MS   -> the worker's process id once it has its lease, or `failed`
 
 A worker carries out runs of `CASES` and tells what it does in the log, a line per event, each written at once:
     begun RUN STEP PID       a step's work begins
