@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Final, cast
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import redact
+from omnibase_runtime.settings import masked_url
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,18 +48,27 @@ async def open_engine(
 ) -> "DbosDriver":
     """The engine that keeps runs. run: the interpreter; without one it only starts, watches and steers.
 
-    Raises what `DbosDriver.create` raises.
+    Raises what `DbosDriver.create` raises, and CONFIGURATION_ERROR for a database that is none or that lets us make no
+    tables.
     """
     from omnibase_spi.engine_dbos import DbosDriver
+    from omnibase_spi.engine_dbos_link import check_dbos
+
+    check_dbos()
+    from sqlalchemy.exc import DatabaseError
 
     url = url_where_kept(settings)
-    if run is None:
-        return await DbosDriver.create(url)
-    return await DbosDriver.create(
-        url,
-        run,
-        lease_ttl_ms=settings.worker_lease_ms,
-        queues=queues,
-        bus=cast("ProtocolEventBus", container.get_service("ProtocolEventBus")),  # its key
-        db=cast("DbAdapter", container.get_service("DbAdapter")),  # its key
-    )
+    try:
+        if run is None:
+            return await DbosDriver.create(url)
+        return await DbosDriver.create(
+            url,
+            run,
+            lease_ttl_ms=settings.worker_lease_ms,
+            queues=queues,
+            bus=cast("ProtocolEventBus", container.get_service("ProtocolEventBus")),  # its key
+            db=cast("DbAdapter", container.get_service("DbAdapter")),  # its key
+        )
+    except DatabaseError as error:
+        message = f"{masked_url(url)}: runs cannot be kept there: {error.orig}; name another database"
+        raise ModelOnexError(redact(message), EnumCoreErrorCode.CONFIGURATION_ERROR) from None

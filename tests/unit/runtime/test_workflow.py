@@ -181,7 +181,7 @@ def test_a_cycle_is_printed_as_a_path(onex: Onex, order: str, tmp_path: Path) ->
     ended = onex("workflow", "start", order, "--set", "id=7")
 
     assert ended.status == 2
-    assert "price -> note -> paid -> pay -> price" in ended.err or " -> price" in ended.err
+    assert "steps wait for each other: price -> note -> paid -> pay -> price" in ended.err
     assert "prize.yaml" in ended.err
     assert onex("workflow", "list", "--json").out == "[]\n"
 
@@ -193,6 +193,7 @@ def test_a_cycle_is_printed_as_a_path(onex: Onex, order: str, tmp_path: Path) ->
         ("postgresql://ada:hush-hush@127.0.0.1:9/x", 4, "does not answer"),
         ("mysql://127.0.0.1/x", 3, "SQLite or PostgreSQL"),
         ("sqlite://", 3, "forgets its runs"),
+        ("sqlite:///order.yaml", 3, "file is not a database"),
     ],
 )
 @pytest.mark.parametrize("command", [("workflow", "list"), ("worker",)])
