@@ -1,6 +1,7 @@
 """Workers as processes: killed, told to stop, taken over; and `onex run` of a workflow under signals."""
 
 import json
+import os
 import signal
 import time
 from collections import Counter
@@ -12,20 +13,20 @@ from tests.support.cli import Onex
 from tests.support.workflow_cli import DOORS, Process, doors
 
 LEASE_MS = 1_500
-QUICK = {"ONEX_DATABASE_URL": "sqlite:///runs.db", "ONEX_WORKER_LEASE_MS": str(LEASE_MS)}
+QUICK = {"ONEX_WORKER_LEASE_MS": str(LEASE_MS)}
 
 
 @pytest.fixture
 def here(onex: Onex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directory in which everything is, with a database of its own."""
     del onex
-    for name, value in QUICK.items():
+    for name, value in {"ONEX_DATABASE_URL": "sqlite:///runs.db", **QUICK}.items():
         monkeypatch.setenv(name, value)
     return tmp_path
 
 
 def _worker(directory: Path, *more: str) -> Process:
-    process = Process(directory, "worker", "--steps", *more, **QUICK)
+    process = Process(directory, "worker", "--steps", *more, **QUICK, ONEX_DATABASE_URL=os.environ["ONEX_DATABASE_URL"])
     process.wait_for("carries out the runs")
     return process
 
@@ -36,10 +37,15 @@ def _shown(onex: Onex, run: str) -> dict[str, object]:
     return found
 
 
-def test_a_killed_worker_is_followed_by_another_one(onex: Onex, here: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_a_killed_worker_is_followed_by_another_one(
+    onex: Onex, here: Path, database: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is killed in the middle of a step: the run goes on elsewhere, what was done is not repeated, and the contract
     is the one of the start, although its files have changed and there was a restart.
     """
+    if database == "postgresql":
+        monkeypatch.setenv("ONEX_DATABASE_URL", request.getfixturevalue("engine_database"))
     with doors(here, "two") as served, _worker(here) as first:
         assert onex("workflow", "start", "doors.yaml", "--id", "r").status == 0
         served.wait_for("two")
@@ -152,7 +158,7 @@ def test_a_signal_cancels_a_one_shot_run(here: Path, number: signal.Signals) -> 
 def test_a_one_shot_run_that_was_killed_goes_on_by_its_id(here: Path, onex: Onex) -> None:
     """Where runs are kept, the same command with the same id takes it up; finished steps are not repeated."""
     with doors(here, "two") as served:
-        with Process(here, "run", "doors.yaml", "--id", "r", **QUICK) as first:
+        with Process(here, "run", "doors.yaml", "--id", "r", "--database", "sqlite:///runs.db", **QUICK) as first:
             served.wait_for("two")
             first.send(signal.SIGKILL)
             assert first.wait() == -signal.SIGKILL
