@@ -7,7 +7,7 @@ import ssl
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.models.configuration.model_settings import ModelConnection
 from omnibase_runtime.commands._reach import connection
 from omnibase_runtime.commands._render import count, milliseconds
 from omnibase_runtime.settings import LoadedSettings
@@ -38,6 +39,7 @@ _EXTRAS: Final = {
     "kafka": "confluent-kafka",
     "cel": "cel-expr-python",
     "redis": "redis",
+    "workflow": "dbos",
 }
 _OLDEST_CLOCK: Final = datetime(2025, 1, 1, tzinfo=UTC)
 """A clock before this is wrong: this software did not exist then."""
@@ -159,6 +161,15 @@ def state(loaded: LoadedSettings) -> Iterator[Check]:
         yield Check("system", "state_connection", FAILED, error.message, "correct the settings")
     else:
         yield Check("system", "state_connection", OK, f"states are kept in connection {name!r}")
+
+
+def with_database(loaded: LoadedSettings) -> LoadedSettings:
+    """The settings with the database of workflows among the connections, so that it is asked like them."""
+    url = loaded.settings.database_url
+    if url is None:
+        return loaded
+    named = {**loaded.settings.connections, "database_url": ModelConnection(url=url)}
+    return replace(loaded, settings=loaded.settings.model_copy(update={"connections": named}))
 
 
 async def connections(container: "ModelONEXContainer", loaded: LoadedSettings) -> list[Check]:

@@ -24,7 +24,8 @@ _MARKS: Final = {
 def doctor(config: Config = None, as_json: Json = False) -> None:
     """Check versions, extras, directories, clock, TLS and connections, and show the settings with their sources.
 
-    Every connection of the settings is asked for an answer, for at most 3 seconds. Secrets are masked.
+    Every connection of the settings, and the database of workflows, is asked for an answer, for at most 3 seconds.
+    Secrets are masked.
 
     [bold]Exit status[/]: 0, 3 when the settings are wrong, 4 when something that is configured cannot be used.
 
@@ -38,8 +39,9 @@ def doctor(config: Config = None, as_json: Json = False) -> None:
     from omnibase_runtime.settings import describe
 
     checks = [*_checks.installation(), *_checks.directories(loaded), *_checks.state(loaded)]
-    if loaded.settings.connections:
-        checks += asyncio.run(_checks.connections(compose(loaded.settings), loaded))
+    asked = _checks.with_database(loaded)
+    if asked.settings.connections:
+        checks += asyncio.run(_checks.connections(compose(asked.settings), asked))
     healthy = all(check.status != _checks.FAILED for check in checks)
     settings = describe(loaded)
     if as_json:

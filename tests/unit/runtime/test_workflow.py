@@ -465,3 +465,17 @@ orchestrator_subcontract:
     (run,) = json.loads(onex("workflow", "list", "--name", "follow", "--json").out)
     assert run["status"] == "completed", worker.out
     assert json.loads(onex("workflow", "wait", run["workflow_id"]).out) == {"price": {"id": "order-7"}}
+
+
+def test_the_doctor_asks_the_database_of_workflows(onex: Onex, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Like a connection, without its password; a setting that is wrong is 4."""
+    _started(onex, order)
+    assert "database_url" in onex("doctor").out
+
+    monkeypatch.setenv("ONEX_DATABASE_URL", "postgresql://ada:hush-hush@127.0.0.1:9/x")
+    ended = onex("doctor", "--json")
+
+    document = json.loads(ended.out)
+    (check,) = [each for each in document["checks"] if each["name"] == "database_url"]
+    assert (ended.status, check["status"], document["healthy"]) == (4, "failed", False)
+    assert "hush-hush" not in ended.out
