@@ -14,7 +14,7 @@ from omnibase_core.models.contracts.model_contract_compute import ModelContractC
 from omnibase_core.models.model_compute_output import ModelComputeOutput
 from omnibase_core.protocols.protocol_services import ProtocolAlgorithmRegistry
 from omnibase_core.utils.algorithm_input import checked_items, in_format, require_format
-from omnibase_core.utils.algorithm_registry import AlgorithmRegistry, with_parameters
+from omnibase_core.utils.algorithm_registry import AlgorithmRegistry, require_methods, with_parameters
 from omnibase_core.utils.algorithms import Algorithm, ItemFault
 from omnibase_core.utils.chunking import Chunk, merge_all
 from omnibase_core.utils.result_cache import ResultCache, content_key
@@ -61,9 +61,9 @@ async def _run(
     if isinstance(registry, AlgorithmRegistry):
         algorithm = registry.get_algorithm(config.algorithm_type, config.parameters)
     else:
-        algorithm = with_parameters(
-            config.algorithm_type, registry.get_algorithm(config.algorithm_type), config.parameters
-        )
+        given = registry.get_algorithm(config.algorithm_type)
+        require_methods(config.algorithm_type, given)
+        algorithm = with_parameters(config.algorithm_type, given, config.parameters)
     items = checked_items(contract)
     key = _key(contract, algorithm, items) if cache is not None and contract.performance.cache_enabled else None
     hit, result = (False, None) if cache is None or key is None else cache.get(key)
@@ -129,7 +129,8 @@ def _finished(algorithm: Algorithm[object], states: list[object], name: str, *, 
         with PurityGuard(name):
             return _finished(algorithm, states, name, enforce=False)
     try:
-        return algorithm.finish(merge_all(states or [algorithm.process_chunk(Chunk())], algorithm.merge))
+        state = merge_all(states or [algorithm.process_chunk(Chunk())], algorithm.merge)
+        return algorithm.finish(state) if hasattr(algorithm, "finish") else state
     except ModelOnexError:
         raise
     except Exception as error:

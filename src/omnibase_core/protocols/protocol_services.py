@@ -101,8 +101,8 @@ class ProtocolAlgorithmRegistry(Protocol):
     """Algorithms by name."""
 
     def get_algorithm(self, name: str) -> object:
-        """The algorithm, an object with `process_chunk(chunk)`, `merge(first, second)` and `finish(state)`;
-        AlgorithmNotFoundError when there is none.
+        """The algorithm, an object with `process_chunk(chunk)`, `merge(first, second)`, and `finish(state)` where the
+        last state is not the result; AlgorithmNotFoundError when there is none.
         """
         ...
 

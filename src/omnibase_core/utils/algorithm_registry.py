@@ -13,7 +13,7 @@ from omnibase_core.utils.algorithms_ordered import BUILT_IN
 
 ENTRY_POINT_GROUP: Final = "onex.algorithms"
 """An installed package names a class here under the algorithm's name."""
-_METHODS: Final = ("process_chunk", "merge", "finish")
+_METHODS: Final = ("process_chunk", "merge")
 
 Made = TypeVar("Made", bound=Callable[..., object])
 
@@ -23,12 +23,13 @@ _decorated: dict[str, Callable[..., object]] = {}
 def algorithm(name: str) -> Callable[[Made], Made]:
     """Make the decorated class an algorithm of that name, in every registry, at once.
 
+    It has `process_chunk(chunk)` and `merge(first, second)`; without a `finish(state)` the last state is the result.
     Its constructor's keyword arguments are the parameters of a contract. For the backend `processes` it must stand at
     the top of a module. CONFIGURATION_ERROR when it lacks a method or another class has the name.
     """
 
     def register(made: Made) -> Made:
-        _require_methods(name, made)
+        require_methods(name, made)
         known = _decorated.get(name) or BUILT_IN.get(name)
         if known is not None and _identity(known) != _identity(made):
             raise ModelOnexError(
@@ -53,7 +54,7 @@ class AlgorithmRegistry:
 
     def register(self, name: str, algorithm: object) -> None:
         """Put an algorithm, or a class of them, in place of whatever has the name."""
-        _require_methods(name, algorithm)
+        require_methods(name, algorithm)
         self._registered[name] = algorithm
 
     def names(self) -> list[str]:
@@ -131,13 +132,24 @@ def _misnamed(signature: inspect.Signature, parameters: Mapping[str, object]) ->
     ]
 
 
-def _require_methods(name: str, made: object) -> None:
+def require_methods(name: str, made: object) -> None:
+    """CONFIGURATION_ERROR for what is no algorithm."""
     missing = [method for method in _METHODS if not callable(getattr(made, method, None))]
     if missing:
         raise ModelOnexError(
             f"algorithm {name!r} needs the methods {', '.join(_METHODS)}; {made!r} lacks {', '.join(missing)}",
             EnumCoreErrorCode.CONFIGURATION_ERROR,
         )
+    merge: Callable[..., object] = getattr(made, "merge")  # noqa: B009  # an object, of which it was just seen
+    bound = not isinstance(made, type) or isinstance(inspect.getattr_static(made, "merge"), staticmethod | classmethod)
+    try:
+        inspect.signature(merge).bind(*range(2 if bound else 3))
+    except TypeError:
+        raise ModelOnexError(
+            f"algorithm {name!r} needs merge(first, second), which makes one state of two; found "
+            f"merge{inspect.signature(merge)}",
+            EnumCoreErrorCode.CONFIGURATION_ERROR,
+        ) from None
 
 
 def _identity(made: Callable[..., object]) -> str:

@@ -51,7 +51,7 @@ class Algorithm(Protocol[S]):
         ...
 
     def finish(self, state: S, /) -> object:
-        """The result, as JSON."""
+        """The result, as JSON. Whose state is the result does without."""
         ...
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -66,6 +66,34 @@ async def test_the_result_and_its_metrics() -> None:
     assert output.processing_time_ms == pytest.approx(seconds * 1000)
     assert not output.parallel_execution_used
     assert not output.cache_hit
+
+
+class Letters:
+    """All that the specification asks of an algorithm."""
+
+    def process_chunk(self, chunk: Sequence[object]) -> int:
+        return sum(len(str(item)) for item in chunk)
+
+    def merge(self, first: int, second: int) -> int:
+        return first + second
+
+
+class Foreign:
+    """A registry of somebody else."""
+
+    def get_algorithm(self, name: str) -> object:
+        return Letters() if name == "letters" else object()
+
+
+async def test_without_a_finish_the_state_is_the_result() -> None:
+    """Of any registry; what is no algorithm is refused before anything runs."""
+    output = await run_algorithm(contract(["a", "bc", "d"], "letters"), Foreign())
+    empty = await run_algorithm(contract([], "letters"), Foreign())
+
+    assert (output.result, empty.result) == (4, 0)
+    with pytest.raises(ModelOnexError, match="lacks process_chunk, merge") as caught:
+        await run_algorithm(contract([1], "other"), Foreign())
+    assert caught.value.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
 
 
 @pytest.mark.parametrize("backend", ["serial", "threads", "processes", None])

@@ -85,10 +85,35 @@ def test_a_name_has_one_class(name: str) -> None:
 
 def test_what_lacks_a_method_is_no_algorithm() -> None:
     """It is said when it is registered."""
-    with pytest.raises(ModelOnexError, match="lacks process_chunk, merge, finish") as caught:
+    with pytest.raises(ModelOnexError, match="lacks process_chunk, merge") as caught:
         AlgorithmRegistry().register("x", object())
 
     assert caught.value.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
+
+
+class Lists:
+    def process_chunk(self, chunk: list[object]) -> int:
+        return len(chunk)
+
+    def merge(self, states: list[int]) -> int:
+        return sum(states)
+
+
+class Static(Lists):
+    @staticmethod
+    def merge(first: int, second: int) -> int:  # type: ignore[override]  # what is tested
+        return first + second
+
+
+def test_a_merge_is_of_two_states() -> None:
+    """Said when it is registered, not when all chunks are done; a static method will do."""
+    for wrong in (Lists, Lists()):
+        with pytest.raises(ModelOnexError, match=r"needs merge\(first, second\).*; found merge\(.*states") as caught:
+            AlgorithmRegistry().register("x", wrong)
+        assert caught.value.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
+
+    AlgorithmRegistry().register("x", Static)
+    AlgorithmRegistry().register("x", Static())
 
 
 def test_registering_at_a_registry_replaces_what_had_the_name() -> None:
