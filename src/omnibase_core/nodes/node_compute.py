@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, cast
 from uuid import UUID, uuid4
@@ -74,8 +75,14 @@ class NodeCompute(MixinComputeExecution):
     def register_computation(self, name: str, function: Computation) -> None:
         """Have inputs with this `computation_type` computed by `function(data)`, a pure function that does not wait.
 
-        Raises VALIDATION_ERROR for a name that is taken.
+        Raises VALIDATION_ERROR for a name that is taken, and for a coroutine function.
         """
+        if iscoroutinefunction(function):
+            raise ModelOnexError(
+                f"computation {name!r} is a coroutine function, and a registered computation does not wait; give a "
+                "plain function, or override async def compute(self, input_data)",
+                EnumCoreErrorCode.VALIDATION_ERROR,
+            )
         if name in self._computations:
             raise ModelOnexError(
                 f"computation {name!r} is registered already; choose another name", EnumCoreErrorCode.VALIDATION_ERROR

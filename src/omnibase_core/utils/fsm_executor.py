@@ -74,7 +74,8 @@ def step(
 
     Raises ModelOnexError: VALIDATION_ERROR for a trigger that the machine does not know, and for a guard, value or
     intent that cannot be made of this data; CONFLICT when nothing leads out of this state by this trigger or no guard
-    holds; StateConsistencyError for an invariant. A machine that is not strict stays as it is instead of the second.
+    holds, and as StateConsistencyError for an invariant. A machine that is not strict stays as it is where no transition
+    is found.
     """
     plan = definition if isinstance(definition, FsmPlan) else plan_of(definition)
     if not isinstance(state, FsmState):
@@ -116,7 +117,8 @@ def _take(state: FsmState, action: FsmAction, candidate: Candidate, before: Mach
         after = MachineScope(fields, before.input, before.meta)  # type: ignore[arg-type]  # the payload of `before`
     for invariant in candidate.invariants:
         if not invariant.holds(after.roots):
-            raise StateConsistencyError(f"invariant {invariant.text!r} of state {candidate.to_state!r} does not hold")
+            broken = f"invariant {invariant.text!r} of state {candidate.to_state!r} does not hold"
+            raise StateConsistencyError(broken, EnumCoreErrorCode.CONFLICT)
     intents: list[ModelIntent] = []
     if candidate.intents:
         ids = named_ids(action.action_id, candidate.id_prefix, len(candidate.intents))

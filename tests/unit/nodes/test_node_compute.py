@@ -136,6 +136,18 @@ async def test_registered_functions_are_chosen_by_name() -> None:
         node.register_computation("length", str)
 
 
+def test_a_coroutine_function_is_no_registered_computation() -> None:
+    """Nobody would wait for it; said at once, and what to do."""
+
+    async def later(data: object) -> object:
+        return data
+
+    with pytest.raises(ModelOnexError, match=r"'later' is a coroutine function.* override async def compute") as caught:
+        NodeCompute().register_computation("later", later)
+
+    assert caught.value.error_code == "VALIDATION_ERROR"
+
+
 async def test_a_name_that_nobody_registered_is_refused() -> None:
     """With the names that there are, and the nearest; a contract does not run in its place."""
     for node in (NodeCompute(), NodeCompute.from_contract(None, contract([TRIM]))):

@@ -230,6 +230,8 @@ def test_whatever_fails_leaves_the_state_as_it_was(part: Tree, error: type[Model
         apply(built, start, FsmAction("GO", ID, payload))
 
     assert type(raised.value) is error
+    broken = error is StateConsistencyError
+    assert raised.value.error_code is (EnumCoreErrorCode.CONFLICT if broken else EnumCoreErrorCode.VALIDATION_ERROR)
     assert "state machine 'm' 1.0.0, transition 'go' (A -> B)" in raised.value.message
     assert start.snapshot() == before
 
