@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TypedDict
 
 import pytest
@@ -21,6 +22,19 @@ CLIENT_LIBRARIES = (
     "prometheus_client",
 )
 _TRIES = 8
+_WORKFLOW = """\
+orchestrator_subcontract:
+  workflow_name: small
+  version: 1.0.0
+  steps:
+    - {step_id: same, step_type: compute, node: same.yaml}
+"""
+_SAME = """\
+compute_subcontract:
+  operation_name: same
+  pipeline:
+    - {step_name: same, step_type: transformation, transformation_type: identity}
+"""
 
 
 class _Figures(TypedDict):
@@ -101,3 +115,18 @@ def test_the_overview_of_the_command_line_starts_fast() -> None:
     assert seconds < 0.4
     assert "yaml" not in modules
     assert modules.isdisjoint({"aiohttp", "psycopg", "asyncmy", "confluent_kafka", "redis", "jsonschema_rs"})
+
+
+@pytest.mark.parametrize("database", [False, True])
+def test_only_runs_that_are_kept_bring_the_engine_that_keeps_them(tmp_path: Path, database: bool) -> None:
+    """`onex run` of a workflow in memory imports neither dbos nor SQLAlchemy; with a database it does."""
+    (tmp_path / "w.yaml").write_text(_WORKFLOW)
+    (tmp_path / "same.yaml").write_text(_SAME)
+    kept = ["--database", f"sqlite:///{tmp_path}/runs.db"] if database else []
+    _, _, modules = _measure(
+        "import sys\nfrom omnibase_runtime.cli import command_line\n"
+        f"try:\n    command_line().main({['run', str(tmp_path / 'w.yaml'), *kept]!r}, prog_name='onex')\n"
+        "except SystemExit as end:\n    assert end.code == 0, end.code"
+    )
+
+    assert modules & {"dbos", "sqlalchemy"} == ({"dbos", "sqlalchemy"} if database else set())

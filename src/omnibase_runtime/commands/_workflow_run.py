@@ -1,9 +1,10 @@
 """`onex run` of a workflow: one run, step by step on the terminal, in memory or where runs are kept."""
 
 import asyncio
+import contextlib
 import json
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
@@ -12,7 +13,8 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_runtime.commands import _console
 from omnibase_runtime.commands._engines import close
 from omnibase_runtime.commands._progress import Picture
-from omnibase_runtime.commands._render import milliseconds
+from omnibase_runtime.commands._render import count, milliseconds
+from omnibase_runtime.commands._times import length
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -31,11 +33,15 @@ _DRAIN_SECONDS: Final = 5.0
 
 
 class WorkflowProgress(Picture):
-    """The picture of one run (`RunWatch`): steps that began or ended, in the order of that."""
+    """The picture of one run (`RunWatch`): steps that began or ended, in the order of that.
 
-    def __init__(self, workflow_id: str, total: int) -> None:
+    in_lines: instead of a picture, a line on standard error for each step that ends.
+    """
+
+    def __init__(self, workflow_id: str, total: int, *, in_lines: bool = False) -> None:
         self._workflow_id = workflow_id
         self._total = total
+        self._in_lines = in_lines
         self._begun: dict[str, float] = {}
         self._ended: dict[str, tuple[str, float, int]] = {}
         self.interrupted = ""
@@ -50,7 +56,17 @@ class WorkflowProgress(Picture):
         if workflow_id == self._workflow_id:
             self._begun.setdefault(step, monotonic())
             started, ended = (float(str(told[name] or 0)) for name in ("started_at", "ended_at"))
-            self._ended[step] = (str(told["status"]), max(0.0, ended - started), int(str(told["attempts"])))
+            end = (str(told["status"]), max(0.0, ended - started), int(str(told["attempts"])))
+            self._ended[step] = end
+            if self._in_lines:
+                place = f"{len(self._ended)} of {self._total}"
+                _console.say(f"{place}: {step} {end[0]}, {count(end[2], 'attempt')}, {length(end[1])}", stderr=True)
+
+    @contextlib.contextmanager
+    def shown(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """See `Picture.shown`."""
+        with contextlib.nullcontext() if self._in_lines else super().shown(loop):
+            yield
 
     def run_ended(self, workflow_id: str, how: str, error: ModelOnexError | None) -> None: ...
 
@@ -87,6 +103,8 @@ def run_workflow(
     data: "dict[str, JsonValue]",
     settings: "ModelSettings",
     workflow_id: str | None,
+    *,
+    in_lines: bool = False,
 ) -> int:
     """Carry a workflow out once; report, and give the exit status."""
     from uuid import uuid4
@@ -94,7 +112,7 @@ def run_workflow(
     if loaded.schema is not None:
         loaded.schema(data)
     run_id = workflow_id or str(uuid4())
-    progress = WorkflowProgress(run_id, len(loaded.plan.steps))
+    progress = WorkflowProgress(run_id, len(loaded.plan.steps), in_lines=in_lines)
     try:
         account = asyncio.run(_process(loaded, data, settings, run_id, progress))
     except (KeyboardInterrupt, asyncio.CancelledError):

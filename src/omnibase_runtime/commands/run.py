@@ -43,6 +43,9 @@ def run(
     timeout_ms: Timeout = None,
     database: Database = None,
     workflow_id: RunId = None,
+    steps: Annotated[
+        bool, typer.Option("--steps", metavar="", help="Of a workflow: a line for each step that ends.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Carry out a contract. A compute contract takes any JSON; its output goes to standard output, as JSON.
@@ -71,9 +74,10 @@ def run(
         if timeout_ms is not None:
             raise _console.usage("--timeout-ms is for effects; a workflow has workflow_timeout_ms")
         data = _inputs.read_input(text, assignments or [], file)
-        raise typer.Exit(run_workflow(loaded.workflow, data, settings_with(config, database), workflow_id))
-    if database is not None or workflow_id is not None:
-        raise _console.usage(f"--database and --id are for workflows; {file} is another kind of contract")
+        settings = settings_with(config, database)
+        raise typer.Exit(run_workflow(loaded.workflow, data, settings, workflow_id, in_lines=steps))
+    if database is not None or workflow_id is not None or steps:
+        raise _console.usage(f"--database, --id and --steps are for workflows; {file} is another kind of contract")
     if loaded.kind == "reducer":
         from omnibase_runtime.commands._machine import run_log
 

@@ -78,6 +78,17 @@ def test_json_is_the_output_model_alone(onex: Onex, greet: str) -> None:
     assert document["completed_steps"] == ["write", "read"]
 
 
+def test_steps_are_told_in_lines_where_that_is_wanted(onex: Onex, greet: str) -> None:
+    """As they end, on standard error; the result stays alone on standard output."""
+    ended = onex("run", greet, "-s", "name=bob", "-s", "file=bob", "--steps", "--json")
+
+    assert json.loads(ended.out)["completed_steps"] == ["write", "read"]
+    assert [line.rpartition(",")[0] for line in ended.err.splitlines()] == [
+        "1 of 2: write completed, 1 attempt",
+        "2 of 2: read completed, 1 attempt",
+    ]
+
+
 def test_a_failed_run_is_undone_and_told(onex: Onex, greet: str, tmp_path: Path) -> None:
     """The exit status is that of the error, the compensation is in the timeline."""
     ended = onex("run", greet, "-s", "name=bob", "-s", "file=none")
@@ -108,8 +119,9 @@ def test_a_failure_in_json_has_error_and_output(onex: Onex, greet: str) -> None:
     [
         (["greet.yaml"], "'name'"),
         (["greet.yaml", "-s", "name=a", "--timeout-ms", "5"], "workflow_timeout_ms"),
-        (["price.yaml", "--id", "r"], "--database and --id are for workflows"),
-        (["hello.yaml", "--database", "sqlite:///x.db"], "--database and --id are for workflows"),
+        (["price.yaml", "--id", "r"], "--database, --id and --steps are for workflows"),
+        (["price.yaml", "--steps"], "--database, --id and --steps are for workflows"),
+        (["hello.yaml", "--database", "sqlite:///x.db"], "--database, --id and --steps are for workflows"),
     ],
 )
 def test_what_does_not_fit_is_told_before_anything_is_done(
