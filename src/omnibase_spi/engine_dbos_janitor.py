@@ -17,7 +17,7 @@ from omnibase_spi.engine_dbos_lease import ExecutorLease
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
 from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("onex.workflow")
 _TICK_S: Final = 0.2
 _LOST_AFTER_S: Final = 5.0
 _SCHEDULES_S: Final = 1.0

@@ -26,7 +26,7 @@ from omnibase_spi.engine_dbos_tables import WorkflowTables
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-_log: Final = logging.getLogger(__name__)
+_log: Final = logging.getLogger("onex.workflow")
 _KEPT_SECONDS: Final = 86_400
 _TAKE_OVER: Final = (
     "UPDATE {s}workflow_status AS w SET status = 'ENQUEUED', owner_xid = NULL, started_at_epoch_ms = NULL, "
