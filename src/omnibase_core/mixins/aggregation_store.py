@@ -71,9 +71,12 @@ class AggregationStore:
                     return await self._all_done(aggregation)
                 self.version = cast("int", progress["version"])  # as written below
                 await in_thread(lambda: aggregation.absorb(progress["state"]))
-                return Begun(aggregation, cast("int", progress["done"]))  # the same
+                done = cast("int", progress["done"])  # the same
+                aggregation.earlier = aggregation.items - done
+                return Begun(aggregation, done)
         if self._before is not None and not self._apart:
             aggregation.absorb(_part(self._before, "state"))
+            aggregation.earlier = aggregation.items
         return Begun(aggregation, 0)
 
     async def _all_done(self, aggregation: Aggregation) -> Begun:

@@ -88,12 +88,13 @@ class Aggregation:
     """One aggregation of a contract: `add` items in their order, then ask for `rows`.
 
     files: where groups go that do not fit into `memory_management.buffer_size_mb`; without any, RESOURCE_UNAVAILABLE
-    is raised instead. It may be used by one thread at a time.
+    is raised instead. It may be used by one thread at a time. earlier: how many of `items` were of other inputs, and
+    are not counted where an item is named.
     """
 
     def __init__(self, contract: ModelContractReducer, files: SpillFiles[object] | None = None) -> None:
         self.contract = contract
-        self.items = 0
+        self.items = self.earlier = 0
         self.late = 0
         self.late_items: list[dict[str, JsonValue]] = []
         self._config: ModelReductionConfig = contract.reduction_config
@@ -126,7 +127,7 @@ class Aggregation:
             raise ModelOnexError(f"{self.title}: {error}", EnumCoreErrorCode.VALIDATION_ERROR) from None
 
     def _fault(self, item: int, problem: str, *, absolute: bool) -> ModelOnexError:
-        item = item if absolute else self.items + item
+        item = (item if absolute else self.items + item) - self.earlier
         field = self._config.value_field
         if field is not None and not problem.startswith("field "):
             problem = f"field {field!r}: {problem}"

@@ -336,7 +336,7 @@ async def test_an_error_leaves_the_state_as_it_was(container: ModelONEXContainer
     await run(container, SALES[:10], **KEPT)
     before = await store.get_state(OWNER, "sales")
 
-    with pytest.raises(ModelOnexError, match="item 15"):
+    with pytest.raises(ModelOnexError, match="item 5 "):
         await run(container, [*SALES[:5], {"region": "x", "amount": "1"}], **KEPT)
     with pytest.raises(StateConsistencyError, match="use another state_key"):
         await run(container, SALES, "average", **KEPT)
@@ -472,6 +472,28 @@ async def test_a_run_that_was_cut_off_goes_on(
     assert output.metadata["resumed_at"] == "1500"
     assert output.reduction_metrics.records_processed == 4_950 - 1_500
     assert (await store.get_state(PROGRESS, "sales")).state is None
+
+
+@pytest.mark.parametrize("method", ["sum", "min"])
+async def test_an_item_is_numbered_among_those_of_its_own_input(
+    method: str, container: ModelONEXContainer, store: MemoryStateManager
+) -> None:
+    """Not among those of the stored state; also behind progress that an earlier run had made."""
+    await run(container, SALES[:50], method, **KEPT)
+    bad = {**SALES[0], "amount": []}
+
+    with pytest.raises(ModelOnexError, match="item 2 "):
+        await run(container, [*SALES[50:52], bad], method, **KEPT)
+
+    def cut_off() -> Iterator[object]:
+        yield from SALES[50:550]
+        raise TimeoutError
+
+    with pytest.raises(ModelOnexError, match="TimeoutError"):
+        await run(container, cut_off(), method, **RESUMED)
+    assert (await store.get_state(PROGRESS, "sales")).state is not None
+    with pytest.raises(ModelOnexError, match="item 700 "):
+        await run(container, [*SALES[50:750], bad], method, **RESUMED)
 
 
 async def test_a_bad_item_ends_the_run_for_good(container: ModelONEXContainer, store: MemoryStateManager) -> None:
