@@ -47,6 +47,8 @@ _DELETED_AT_ONCE: Final = 500
 class DbosDriver:
     """`EngineDriver` over dbos. Made by `create`; closed by `aclose`."""
 
+    has_leases: Final = True
+
     def __init__(self, store: DbosStore) -> None:
         self._store = store
         self._runner: DbosRunner | None = None

@@ -71,6 +71,8 @@ class MemoryEngine:
     `clock` gives seconds since 1970 by the clock of the loop, which may be virtual.
     """
 
+    has_leases: Final = False
+
     def __init__(
         self,
         run: RunWorkflow,

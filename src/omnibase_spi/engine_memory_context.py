@@ -70,7 +70,7 @@ class MemoryContext:
 
     @property
     def fence(self) -> tuple[str, int]:
-        return self._holder, self._run.generation + 1
+        return self._run.request.fence or (self._holder, self._run.generation + 1)
 
     @property
     def waits(self) -> bool:
@@ -256,6 +256,7 @@ class MemoryContext:
             request.attributes,
             request.deduplication_key,
             request.parent_id,
+            request.fence,
         )
         for journal in (run.records, run.times, run.received, run.patches):
             journal.clear()

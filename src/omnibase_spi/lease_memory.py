@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Final
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -11,7 +12,7 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_action import EnumLeaseEvent
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_action import ModelAction, identifier
-from omnibase_core.protocols.protocol_lease import AuditEntry, LeaseRecord
+from omnibase_core.protocols.protocol_lease import AuditEntry, EndedAction, LeaseRecord
 from omnibase_core.protocols.protocol_state import StoredState
 from omnibase_core.utils.lease_rules import (
     as_moment,
@@ -37,8 +38,11 @@ def monotonic_ms() -> Callable[[], int]:
 class MemoryLeaseStore:
     """`ProtocolLeaseStore` over dicts. No method suspends, so each is atomic within its event loop.
 
-    now_ms: the clock of the store, milliseconds since 1970. The audit is kept for ever.
+    now_ms: the clock of the store, milliseconds since 1970. The audit is kept for ever. ends_with_holder: who holds a
+    lease here is gone when the store is.
     """
+
+    ends_with_holder: Final = True
 
     def __init__(self, now_ms: Callable[[], int] | None = None) -> None:
         self._now_ms = now_ms or monotonic_ms()
@@ -170,6 +174,19 @@ class MemoryLeaseStore:
             raise not_begun(action)
         ended = replace(started, event=event, at=as_moment(self._now_ms()), detail=json.loads(text))
         self._begun[action.action_id] = self._append(ended)
+
+    async def report(self, resource: str, lease_id: str, token: int, ended: Sequence[EndedAction]) -> int:
+        details = [json.loads(state_text(each.detail, f"the end of action {each.action.action_id}")) for each in ended]
+        record = self._verified(resource, lease_id, token)
+        if ended:
+            states = self._states.setdefault(resource, {})
+            states[record.epoch + len(ended)] = states.get(record.epoch, "null")
+        for each, detail in zip(ended, details, strict=True):
+            record = replace(record, epoch=record.epoch + 1)
+            self._write(each.event, record, each.action, detail)
+        if ended:
+            self._records[resource] = record
+        return record.epoch
 
     async def state(self, resource: str, epoch: int | None = None) -> StoredState:
         record = self._records.get(resource)

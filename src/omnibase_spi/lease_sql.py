@@ -13,7 +13,7 @@ from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_action import ModelAction, identifier
 from omnibase_core.protocols.protocol_effect_handler import ProtocolDbTransaction
-from omnibase_core.protocols.protocol_lease import AuditEntry, LeaseRecord
+from omnibase_core.protocols.protocol_lease import AuditEntry, EndedAction, LeaseRecord
 from omnibase_core.protocols.protocol_state import StoredState
 from omnibase_core.utils.lease_rules import (
     as_moment,
@@ -164,6 +164,26 @@ class SqlLeaseStore:
         if not await self._run(self._statements.finish, *ended):
             raise not_begun(action)
 
+    async def report(self, resource: str, lease_id: str, token: int, ended: Sequence[EndedAction]) -> int:
+        details = [state_text(each.detail, f"the end of action {each.action.action_id}") for each in ended]
+        async with self.transaction():
+            rows = await self._run(self._statements.raise_epoch, resource, lease_id, token, len(ended))
+            if rows:
+                record = _record(rows[0])
+                epochs = range(record.epoch - len(ended) + 1, record.epoch + 1)
+                for epoch, each, detail in zip(epochs, ended, details, strict=True):
+                    what = (resource, EnumLeaseEvent(each.event).value, record.now_ms, record.holder, lease_id, token)
+                    action = (str(each.action.action_id), each.action.model_dump_json(), detail)
+                    state = str(rows[0]["state"]) if epoch == record.epoch else None
+                    await self._run(self._statements.note, *what, epoch, *action, state)
+                return record.epoch
+        await self.verify(resource, lease_id, token)
+        raise ModelOnexError(
+            f"lease {lease_id} of {resource!r}: somebody else changed it at that moment; nothing was written. Report "
+            "again.",
+            EnumCoreErrorCode.CONFLICT,
+        )
+
     async def state(self, resource: str, epoch: int | None = None) -> StoredState:
         await self._prepare()
         rows = await self._leases.run("SELECT epoch, state FROM {t} WHERE resource = $1", resource)
@@ -171,7 +191,7 @@ class SqlLeaseStore:
         if epoch is None or (epoch == current and current):
             return StoredState(json.loads(str(rows[0]["state"])) if rows else None, current)
         old = await self._log.run(
-            "SELECT state FROM {t} WHERE resource = $1 AND epoch = $2 AND event = 'committed' AND state IS NOT NULL",
+            "SELECT state FROM {t} WHERE resource = $1 AND epoch = $2 AND state IS NOT NULL",
             resource,
             epoch,
         )

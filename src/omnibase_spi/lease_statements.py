@@ -77,6 +77,11 @@ class LeaseStatements:
             f"RETURNING {SEEN}, {now} AS now_ms"
         )
         """resource, lease id, token, length; no audit"""
+        self.raise_epoch = (
+            f"UPDATE {table} SET epoch = epoch + CAST($4 AS BIGINT) WHERE resource = $1 AND lease_id = $2 "
+            f"AND token = $3 AND expires_ms > {now} RETURNING {SEEN}, state, {now} AS now_ms"
+        )
+        """resource, lease id, token, by how much; the audit is written by the same transaction"""
         self.release = self._change(
             EnumLeaseEvent.RELEASED,
             4,

@@ -19,7 +19,7 @@ from omnibase_core.errors import (
     ModelOnexError,
     StateUpdateConflictError,
 )
-from omnibase_core.protocols.protocol_lease import ProtocolLeaseStore
+from omnibase_core.protocols.protocol_lease import EndedAction, ProtocolLeaseStore
 from omnibase_spi.lease_sql import SqlLeaseStore
 from tests.support.databases import NAME, adapter_on, until
 from tests.support.leases import LEASE, OTHER, TTL, Stores, action_of, leases, shared
@@ -460,6 +460,56 @@ async def test_tables_may_be_made_by_many_at_the_same_moment(shared: Stores) -> 
     )
 
     assert {record.token for record in records} == {1}
+
+
+async def test_actions_that_have_ended_are_reported_in_one_go(leases: Stores) -> None:
+    """Each is an entry with an epoch of its own; the state stays, and older states are found as before."""
+    record = await leases.store.acquire("w", A, "ada", TTL)
+    await leases.store.commit(action_of(record), {"n": 1})
+    good, bad = action_of(record, epoch=1), action_of(record, epoch=1)
+
+    epoch = await leases.store.report(
+        "w", A, record.token, [EndedAction(good, Event.COMPLETED), EndedAction(bad, Event.FAILED, {"code": "x"})]
+    )
+
+    assert epoch == 3
+    assert [
+        (entry.event, entry.action, entry.holder, entry.token, entry.epoch, entry.detail)
+        for entry in (await leases.again.audit("w"))[2:]
+    ] == [(Event.COMPLETED, good, "ada", 1, 2, None), (Event.FAILED, bad, "ada", 1, 3, {"code": "x"})]
+    assert (await leases.again.state("w")).state == (await leases.again.state("w", 3)).state == {"n": 1}
+    assert (await leases.again.state("w")).version == 3
+    assert (await leases.again.state("w", 1)).state == {"n": 1}
+    assert await leases.again.commit(action_of(record, epoch=3), {"n": 2}) == 4
+    assert await leases.store.report("w", A, record.token, []) == 4
+
+
+async def test_without_a_state_a_report_makes_epochs_all_the_same(leases: Stores) -> None:
+    """The state of such an epoch is none."""
+    record = await leases.store.acquire("w", A, "ada", TTL)
+
+    assert await leases.store.report("w", A, 1, [EndedAction(action_of(record), Event.COMPLETED)]) == 1
+
+    stored = await leases.store.state("w")
+    assert (stored.state, stored.version) == (None, 1)
+
+
+async def test_who_has_lost_the_lease_reports_nothing(leases: Stores) -> None:
+    """After another came, after it ran out, and with a lease that never was."""
+    record = await leases.store.acquire("w", A, "ada", TTL)
+    ended = [EndedAction(action_of(record), Event.COMPLETED)]
+    with pytest.raises(LeaseValidationError):
+        await leases.store.report("w", B, record.token, ended)
+    await leases.pass_ms(TTL)
+    with pytest.raises(LeaseExpiredError):
+        await leases.store.report("w", A, record.token, ended)
+    await leases.again.acquire("w", B, "bob", TTL)
+
+    with pytest.raises(LeaseExpiredError):
+        await leases.store.report("w", A, record.token, ended)
+
+    assert {entry.event for entry in await leases.store.audit("w")} == {Event.ACQUIRED}
+    assert (await leases.store.state("w")).version == 0
 
 
 async def test_times_are_whole_milliseconds_of_the_database(shared: Stores) -> None:

@@ -8,7 +8,7 @@ without a renewal, and it issues nothing more; all of it, and the lease is lost,
 import asyncio
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -22,7 +22,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import LeaseExpiredError, LeaseValidationError, ModelOnexError
 from omnibase_core.models.model_action import TOKEN_KEY, ModelAction, identifier
 from omnibase_core.models.primitives.identifiers import new_id
-from omnibase_core.protocols.protocol_lease import LeaseRecord, ProtocolLeaseStore, WorkflowLease
+from omnibase_core.protocols.protocol_lease import EndedAction, LeaseRecord, ProtocolLeaseStore, WorkflowLease
 from omnibase_core.utils.lease_rules import as_ms, lease_of
 
 DEFAULT_TTL_MS: Final = 15_000
@@ -134,14 +134,19 @@ class LeaseManager:
         lease_id: UUID | str | None = None,
         ttl_ms: int | None = None,
         on_lapse: Literal["stop", "reacquire"] = "stop",
+        release: bool = True,
     ) -> "HeldLease":
         """A lease for the length of an `async with`, renewed in the background and released at its end.
 
         on_lapse: what happens when it was lost all the same. `stop`: the block is cancelled and ends with
         LeaseExpiredError. `reacquire`: a new lease is taken, with a greater token, and the block goes on; when somebody
-        else has it by then, it is `stop`.
+        else has it by then, it is `stop`. release: at the end; False leaves the lease to who had it before. ttl_ms: by
+        default that of the lease, when this manager has it already, else its own.
         """
-        return HeldLease(self, resource_id, lease_id, self.ttl_ms if ttl_ms is None else ttl_ms, on_lapse=on_lapse)
+        if ttl_ms is None:
+            mine = None if lease_id is None else self._of(resource_id, lease_id)
+            ttl_ms = self.ttl_ms if mine is None else mine.ttl_ms
+        return HeldLease(self, resource_id, lease_id, ttl_ms, on_lapse=on_lapse, release=release)
 
     def issue(
         self,
@@ -174,6 +179,13 @@ class LeaseManager:
             parent_action_id=parent_action_id,
             metadata={TOKEN_KEY: lease.token},
         )
+
+    async def report(self, lease: WorkflowLease, ended: Sequence[EndedAction]) -> int:
+        """Write down actions that were carried out under a lease; returns the epoch. See `ProtocolLeaseStore`."""
+        epoch = await self.store.report(identifier(lease.workflow_id), identifier(lease.lease_id), lease.token, ended)
+        for each in ended[-1:]:
+            self.note_epoch(each.action, epoch)
+        return epoch
 
     def require_time(self, resource_id: UUID | str, lease_id: UUID | str) -> None:
         """Raises LeaseExpiredError once nothing may be issued under a lease of this manager; others are not judged."""
@@ -249,12 +261,14 @@ class HeldLease:
         ttl_ms: int,
         *,
         on_lapse: Literal["stop", "reacquire"],
+        release: bool = True,
     ) -> None:
         self._manager = manager
         self._resource_id = resource_id
         self._lease_id = lease_id
         self._ttl_ms = ttl_ms
         self._on_lapse = on_lapse
+        self._releases = release
         self._lease: WorkflowLease | None = None
         self._renewer: asyncio.Task[None] | None = None
         self._owner: asyncio.Task[object] | None = None
@@ -296,7 +310,8 @@ class HeldLease:
         hurried = await self._stop_renewing()
         lost = self._lost
         if lost is None:
-            await self._release()
+            if self._releases:
+                await self._release()
             if hurried is not None:
                 raise hurried
             return

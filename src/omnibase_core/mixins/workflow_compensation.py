@@ -28,8 +28,15 @@ async def compensate(run: WorkflowRun) -> None:
                 "by": step.step_id,
                 "status": outcome.status.value,
                 "error": error_json(outcome.error),
+                "action_id": call.action_id,
+                "step_type": step.kind.value,
+                "node": step.node,
+                "started_at": outcome.started_at,
+                "ended_at": outcome.ended_at,
+                "issued": None if outcome.issued is None else list(outcome.issued),
             }
             run.undone.append(entry)
+            run.epoch += 1
             if outcome.status is not EnumStepStatus.COMPLETED:
                 failed.add(done.step.index)
     finally:

@@ -18,6 +18,7 @@ from omnibase_core.models.model_orchestrator_output import (
     ModelStepError,
     ModelWorkflowStepResult,
 )
+from omnibase_core.protocols.protocol_lease import WorkflowLease
 
 _GOOD: Final = frozenset({EnumStepStatus.COMPLETED, EnumStepStatus.COMPENSATED})
 _BAD: Final = frozenset({EnumStepStatus.FAILED, EnumStepStatus.UNKNOWN})
@@ -32,16 +33,17 @@ def output_of(
     document: Mapping[str, JsonValue],
     input_data: ModelOrchestratorInput,
     correlation_id: UUID,
-    token: int | None = None,
+    lease: WorkflowLease | None = None,
 ) -> ModelOrchestratorOutput:
-    """The output that a final document says. token: of the caller's lease; None is that of the engine."""
-    token = int(_number(document["token"])) if token is None else token
+    """The output that a final document says. lease: of the caller; None is that of the engine."""
+    first = 0 if lease is None else lease.epoch
     found = document["steps"]
     steps = found if isinstance(found, dict) else {}
     entries = {name: entry for name, entry in steps.items() if isinstance(entry, dict)}
     results = {name: _result(entry) for name, entry in entries.items()}
     seconds = max(0.0, _number(document["ended_at"]) - _number(document["started_at"]))
-    compensations, warnings = document["compensations"], document["warnings"]
+    undone, warnings = document["compensations"], document["warnings"]
+    compensations = [each for each in undone if isinstance(each, dict)] if isinstance(undone, list) else []
     return ModelOrchestratorOutput(
         workflow_id=input_data.workflow_id,
         correlation_id=correlation_id,
@@ -60,17 +62,15 @@ def output_of(
             parallelism_achieved=int(_number(document["parallelism_achieved"])),
         ),
         actions=[
-            _action(name, entries[name], result, document, input_data, correlation_id, token)
-            for name, result in results.items()
-            if result.action_id is not None
+            _action(str(name), entry, document, input_data, correlation_id, first)
+            for name, entry in (*entries.items(), *((each["by"], each) for each in compensations))
+            if entry.get("action_id") is not None
         ],
         events=[_event(name, result, document) for name, result in results.items()],
-        compensations=[each for each in compensations if isinstance(each, dict)]
-        if isinstance(compensations, list)
-        else [],
+        compensations=compensations,
         warnings=[str(each) for each in warnings] if isinstance(warnings, list) else [],
-        lease_id=input_data.lease_id,
-        epoch=input_data.epoch,
+        lease_id=str(document["lease"]) if lease is None else lease.lease_id,
+        epoch=first + int(_number(document["epoch"])),
         metadata=input_data.metadata,
     )
 
@@ -93,27 +93,28 @@ def _result(entry: Mapping[str, JsonValue]) -> ModelWorkflowStepResult:
 def _action(
     step_id: str,
     entry: Mapping[str, JsonValue],
-    result: ModelWorkflowStepResult,
     document: Mapping[str, JsonValue],
     input_data: ModelOrchestratorInput,
     correlation_id: UUID,
-    token: int,
+    first: int,
 ) -> ModelAction:
-    """The action that was sent to a step's node, as it ended."""
+    """The action that was sent to a step's node, as it ended. first: the epoch at which the run began."""
     kind = EnumActionTarget(str(entry["step_type"]))
+    issued = entry.get("issued")
+    lease_id, token, epoch = issued if isinstance(issued, list) else (document["lease"], document["token"], 0)
     child = kind is EnumActionTarget.ORCHESTRATOR
     return ModelAction.model_validate(
         {
-            "action_id": result.action_id,
+            "action_id": entry["action_id"],
             "action_type": EnumActionType.START_WORKFLOW if child else EnumActionType.DELEGATE_TASK,
-            "lease_id": input_data.lease_id or document["lease"],
-            "epoch": input_data.epoch or 0,
+            "lease_id": lease_id,
+            "epoch": first + int(_number(epoch)),
             "target_node": kind,
             "command_payload": {"workflow": document["name"], "step_id": step_id, "node": entry["node"]},
             "correlation_id": correlation_id,
             "workflow_id": input_data.workflow_id,
-            "issued_at": result.started_at or _moment(document["started_at"]),
-            "status": _ACTION_STATUS.get(result.status, EnumActionStatus.FAILED),
+            "issued_at": _moment(entry["started_at"]) or _moment(document["started_at"]),
+            "status": _ACTION_STATUS.get(EnumStepStatus(str(entry["status"])), EnumActionStatus.FAILED),
             "metadata": {TOKEN_KEY: token},
         }
     )

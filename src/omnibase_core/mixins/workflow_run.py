@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, cast
@@ -15,6 +15,7 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.workflow_steps import WORKFLOW_TIMEOUT, StepCall, StepRunner, described, timed_out
 from omnibase_core.protocols.protocol_workflow_engine import (
     DurableContext,
+    Issued,
     StartRequest,
     StepError,
     StepOutcome,
@@ -45,16 +46,18 @@ class Undoable:
 
 @dataclass(slots=True)
 class Counted:
-    """Items of a step: how many, and how many failed."""
+    """Items of a step: how many, and how many failed. issued: of the first."""
 
     total: int = 0
     failed: int = 0
+    issued: Issued | None = None
 
 
 class WorkflowRun:
     """One run. Whoever schedules asks it to carry steps out; it keeps outcomes and judges failures.
 
-    outputs: what templates read, by step id. blocked: steps that failed in a way that ends what depends on them.
+    epoch: how many steps have been done. outputs: what templates read, by step id. blocked: steps that failed in a way
+    that ends what depends on them.
     aborted: the step that ended the run, and how it ended.
     """
 
@@ -81,12 +84,12 @@ class WorkflowRun:
         self.aborted: tuple[PlannedStep, StepOutcome] | None = None
         self.warnings: list[str] = []
         self.waiting: dict[str, JsonValue] = {}
-        self.running = self.most_running = 0
+        self.running = self.most_running = self.epoch = 0
         self._action_ids: dict[int, str] = {}
         self._new_id = context.new_id
         self._workflow_id = context.workflow_id
         self._wants: Callable[[str], bool] | None = getattr(context, "wants", None)  # an engine may know who listens
-        lease, token = context.fence
+        self._fence = lease, token = context.fence
         self._variables: dict[str, JsonValue] = {
             "id": context.workflow_id,
             "name": plan.name,
@@ -105,7 +108,8 @@ class WorkflowRun:
             known = self._action_ids.get(step.index)
             action_id = known or str(self._new_id(f"action/{step.step_id}"))
             self._action_ids[step.index] = action_id
-        return StepCall(self._workflow_id, step.step_id, action_id, self.started)
+        lease, token = self._fence
+        return StepCall(self._workflow_id, step.step_id, action_id, self.started, Issued(lease, token, self.epoch))
 
     def scope(
         self,
@@ -151,7 +155,7 @@ class WorkflowRun:
         position = position_of(step.index, 0 if number is None else 2 + number)
         name = step.step_id if number is None else f"{step.step_id}[{number}]"
         if step.kind is _CHILD and not step.is_service:
-            return await self._child(step, scope, position, name, alone=number is None)
+            return await self._child(step, scope, call, position, name, alone=number is None)
         try:
             bound = self.runner.bound(step)
             if step.idempotency_key is not None:
@@ -162,7 +166,7 @@ class WorkflowRun:
         context = self.context
         if not recorded and bound.compute is not None:
             if self.deadline is not None and context.clock() >= self.deadline:
-                return StepOutcome(_FAILED, None, timed_out("the workflow"))
+                return StepOutcome(_FAILED, None, timed_out("the workflow"), issued=call.issued)
             return self.runner.run_pure(bound, scope, call, context.clock)
         if not recorded and step.pure:
             return await self.runner.run(bound, scope, call, context.clock, self.deadline)
@@ -172,7 +176,7 @@ class WorkflowRun:
         return await context.step(position, name, work)
 
     async def _child(
-        self, step: PlannedStep, scope: WorkflowScope, position: int, name: str, *, alone: bool
+        self, step: PlannedStep, scope: WorkflowScope, call: StepCall, position: int, name: str, *, alone: bool
     ) -> StepOutcome:
         """Start a run and wait for its end, in the time of the step and of the workflow.
 
@@ -185,8 +189,8 @@ class WorkflowRun:
         except Exception as error:  # noqa: BLE001  # the boundary of a step
             return failed_with(error)
         workflow_id = f"{self.context.workflow_id}.{name}"
-        request = StartRequest(workflow_id, bundle, data, parent_id=self.context.workflow_id)
         context = self.context
+        request = StartRequest(workflow_id, bundle, data, parent_id=context.workflow_id, fence=self._fence)
         of_step = step.timeout_ms is not None
         limit = self.deadline
         if step.timeout_ms is not None:
@@ -199,11 +203,12 @@ class WorkflowRun:
                 outcome = await context.child(position, name, request)
         except TimeoutError:
             what = f"step {step.step_id!r}" if of_step else "the workflow"
-            return StepOutcome(EnumStepStatus.UNKNOWN if of_step else _FAILED, None, timed_out(what, of_step))
+            status = EnumStepStatus.UNKNOWN if of_step else _FAILED
+            return StepOutcome(status, None, timed_out(what, of_step), issued=call.issued)
         value = outcome.value
         if isinstance(value, dict) and "output" in value:
             value = value["output"]
-        return StepOutcome(outcome.status, value, outcome.error, outcome.attempts, outcome.started_at, outcome.ended_at)
+        return replace(outcome, value=value, issued=outcome.issued or call.issued)
 
     # --- how it ended ----------------------------------------------------------------------------------------------
 
@@ -237,12 +242,12 @@ class WorkflowRun:
         elif self.policy(step) is EnumOnFailure.SKIP:
             self.outputs[step.step_id] = None
             if status is _FAILED:
-                outcome = StepOutcome(
-                    _SKIPPED, None, outcome.error, outcome.attempts, outcome.started_at, outcome.ended_at
-                )
+                outcome = replace(outcome, status=_SKIPPED, value=None)
         else:
             self.blocked.add(step.index)
         self.outcomes[step.index] = outcome
+        if outcome.issued is not None or step.index in self.counted:
+            self.epoch += 1
         if undo is not None and self._may_need_undoing(step, outcome):
             self.undoable.append(Undoable(step, outcome.ended_at, undo, None))
         self.show(step)
@@ -268,6 +273,7 @@ class WorkflowRun:
         """Count an item's outcome."""
         counted = self.counted.setdefault(step.index, Counted())
         counted.total += 1
+        counted.issued = counted.issued or outcome.issued
         if outcome.status not in {_COMPLETED, _SKIPPED}:
             counted.failed += 1
             if len(self.failures) < _SHOWN_FAILURES:
@@ -311,6 +317,7 @@ class WorkflowRun:
             "steps": dict(results),
             "lease": self._variables["lease"],
             "token": self._variables["token"],
+            "epoch": self.epoch,
             "success_rate": done / counting if counting else 1.0,
             "parallelism_achieved": self.most_running,
             "started_at": self.started.timestamp(),
@@ -338,6 +345,7 @@ class WorkflowRun:
         counted = self.counted.get(step.index)
         if counted is not None:
             result["items"] = {"total": counted.total, "failed": counted.failed}
+            result["issued"] = None if counted.issued is None else list(counted.issued)
         return result
 
 

@@ -27,7 +27,7 @@ from omnibase_core.mixins.mixin_effect_execution import MixinEffectExecution
 from omnibase_core.mixins.pipeline_limits import run_limited_async
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
 from omnibase_core.models.model_effect_input import ModelEffectInput
-from omnibase_core.protocols.protocol_workflow_engine import StepError, StepOutcome, WorkflowBundle
+from omnibase_core.protocols.protocol_workflow_engine import Issued, StepError, StepOutcome, WorkflowBundle
 from omnibase_core.utils.compute_executor import compute_or_raise
 from omnibase_core.utils.compute_plan import ComputePlan
 from omnibase_core.utils.effect_plan import EffectPlan
@@ -57,12 +57,16 @@ _HOPELESS: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class StepCall:
-    """What a node is told beside its input. started_at: of the run, recorded, so that pure nodes see it again."""
+    """What a node is told beside its input. started_at: of the run, recorded, so that pure nodes see it again.
+
+    issued: lease, token and epoch, which go into the outcome.
+    """
 
     workflow_id: str
     step_id: str
     action_id: str
     started_at: datetime
+    issued: Issued | None = None
 
 
 Compute = Callable[[JsonValue, StepCall], JsonValue]
@@ -175,8 +179,8 @@ class StepRunner:
         try:
             value = redact_value(cast("Compute", bound.compute)(bound.step.make_input(scope), call))  # a pure step's
         except Exception as error:  # noqa: BLE001  # the boundary of a step: whatever goes wrong is its failure
-            return StepOutcome(_FAILED, None, described(error), 1, began, clock())
-        return StepOutcome(_COMPLETED, value, None, 1, began, clock())
+            return StepOutcome(_FAILED, None, described(error), 1, began, clock(), call.issued)
+        return StepOutcome(_COMPLETED, value, None, 1, began, clock(), call.issued)
 
     async def run(
         self,
@@ -195,12 +199,12 @@ class StepRunner:
         while True:
             remaining = None if deadline is None else deadline - clock()
             if remaining is not None and remaining <= 0:
-                return StepOutcome(_FAILED, None, timed_out("the workflow"), attempt, began, clock())
+                return StepOutcome(_FAILED, None, timed_out("the workflow"), attempt, began, clock(), call.issued)
             cast("dict[str, JsonValue]", scope.workflow)["attempt"] = attempt  # the interpreter's own dict
             problem: BaseException
             try:
                 value = redact_value(await self._attempt(bound, scope, call, remaining))
-                return StepOutcome(_COMPLETED, value, None, attempt, began, clock())
+                return StepOutcome(_COMPLETED, value, None, attempt, began, clock(), call.issued)
             except CutOffError as cut:
                 problem = cut
                 of_step = step.timeout_ms is not None and (remaining is None or step.timeout_ms / 1000 < remaining)
@@ -217,11 +221,11 @@ class StepRunner:
                 or error.kind == WORKFLOW_TIMEOUT
                 or not _may_help(problem, error, step.retry.conditions)
             ):
-                return StepOutcome(status, None, error, attempt, began, clock())
+                return StepOutcome(status, None, error, attempt, began, clock(), call.issued)
             attempt += 1
             delay = step.retry.delay_s(attempt, self._rng())
             if deadline is not None and clock() + delay >= deadline:
-                return StepOutcome(status, None, error, attempt - 1, began, clock())
+                return StepOutcome(status, None, error, attempt - 1, began, clock(), call.issued)
             await asyncio.sleep(delay)
 
     async def _attempt(

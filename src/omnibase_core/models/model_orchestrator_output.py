@@ -77,8 +77,9 @@ class ModelOrchestratorOutput(BaseModel):
     result: the workflow's output, or what a code-driven node returned; `orchestration_result` and `final_result` are
     other names of it, in reading and building. step_results: by step id, in order of declaration; `completed_steps`,
     `failed_steps` and `skipped_steps` name them by status (failed and unknown; skipped and cancelled). actions: what
-    was sent to nodes, one action for each step that ran. events: what was told of the steps. compensations: what was
-    undone, in this order. lease_id, epoch: under which the actions were issued, None without a lease.
+    was sent to nodes, one action for each step that ran and for each compensation, with the lease, token and epoch
+    under which it was issued. events: what was told of the steps. compensations: what was undone, in this order.
+    lease_id, epoch: of the run at its end; None of a code-driven one without a lease.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

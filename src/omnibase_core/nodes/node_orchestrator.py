@@ -1,6 +1,9 @@
 """The ORCHESTRATOR node."""
 
+import asyncio
 import time
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Self, cast
@@ -12,6 +15,8 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import DependencyResolutionError, ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.mixins.effect_binding import Container
+from omnibase_core.mixins.lease_manager import LeaseManager
+from omnibase_core.mixins.workflow_lease import ended_actions, leased
 from omnibase_core.mixins.workflow_outcome import output_of
 from omnibase_core.mixins.workflow_runner import WorkflowRunner
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
@@ -22,7 +27,7 @@ from omnibase_core.models.model_orchestrator_output import (
     ModelOrchestratorOutput,
     OrchestrationFailedError,
 )
-from omnibase_core.protocols.protocol_lease import ProtocolLeaseManager, WorkflowLease
+from omnibase_core.protocols.protocol_lease import WorkflowLease
 from omnibase_core.protocols.protocol_workflow_engine import EngineDriver, RunView, StartRequest, WorkflowBundle
 
 if TYPE_CHECKING:
@@ -81,17 +86,22 @@ class NodeOrchestrator:
     async def process(self, input_data: ModelOrchestratorInput) -> ModelOrchestratorOutput:
         """Run the workflow once.
 
+        The node holds the lease of the workflow meanwhile: that of `lease_id`, which stays with the caller, or one of
+        its own; an engine with leases of its own needs none of ours. At the end the actions are in the audit of the
+        lease store, and the epoch has grown by one for each.
+
         Raises OrchestrationFailedError for a run that was aborted, with its partial output; DependencyResolutionError
         and VALIDATION_ERROR before the first step; CONFLICT for a `workflow_id` that was used with another input;
-        LeaseExpiredError or LeaseValidationError for a lease that does not hold; TIMEOUT when the caller's time is up.
+        LeaseConflictError when somebody else has the lease; LeaseExpiredError or LeaseValidationError for a lease that
+        does not hold or was lost; EpochMismatchError for an `epoch` that is not the last; TIMEOUT when the caller's
+        time is up.
         """
         correlation_id = input_data.correlation_id or current_correlation_id.get() or uuid4()
-        lease = None
-        if input_data.lease_id is not None:
-            lease = await self._leases().verify_lease(input_data.workflow_id, input_data.lease_id)
         if self._is_code_driven or self._bundle is None:
+            if input_data.lease_id is not None:
+                await self._leases().verify_lease(input_data.workflow_id, input_data.lease_id)
             return await self._by_code(input_data, correlation_id)
-        return await self._by_engine(self._bundle, input_data, correlation_id, lease)
+        return await self._by_engine(self._bundle, input_data, correlation_id)
 
     async def execute_orchestration(self, input_data: ModelOrchestratorInput) -> ModelOrchestratorOutput:
         """Another name of `process`."""
@@ -106,8 +116,8 @@ class NodeOrchestrator:
         """Take the lease of a workflow, or renew one's own under its id. Raises LeaseConflictError."""
         return await self._leases().acquire_lease(workflow_id, lease_id, expires_at)
 
-    def _leases(self) -> ProtocolLeaseManager:
-        return cast("ProtocolLeaseManager", self.container.get_service("ProtocolLeaseManager"))  # its key
+    def _leases(self) -> LeaseManager:
+        return cast("LeaseManager", self.container.get_service("ProtocolLeaseManager"))  # its key
 
     async def _by_code(self, input_data: ModelOrchestratorInput, correlation_id: UUID) -> ModelOrchestratorOutput:
         began = time.perf_counter()
@@ -140,26 +150,53 @@ class NodeOrchestrator:
         )
 
     async def _by_engine(
-        self,
-        bundle: WorkflowBundle,
-        input_data: ModelOrchestratorInput,
-        correlation_id: UUID,
-        lease: WorkflowLease | None = None,
+        self, bundle: WorkflowBundle, input_data: ModelOrchestratorInput, correlation_id: UUID
     ) -> ModelOrchestratorOutput:
         engine = cast("EngineDriver", self.container.get_service("EngineDriver"))  # its key
-        workflow_id = str(input_data.workflow_id)
+        request = StartRequest(str(input_data.workflow_id), bundle, input_data.input_data)
+        if engine.has_leases and input_data.lease_id is None:
+            view = await self._run(engine, request, input_data, correlation_id)
+            return _judged(view, _output(view, input_data, correlation_id), correlation_id)
+        subcontract = getattr(self, "orchestrator_subcontract", None)  # one over services has none
+        manager = self._leases()
+        async with leased(manager, input_data, None if subcontract is None else subcontract.lease.ttl_ms) as lease:
+            request = replace(request, fence=(str(lease.lease_id), lease.token))
+            is_new = not await _has_ended(engine, request.workflow_id)
+            try:
+                view = await self._run(engine, request, input_data, correlation_id)
+            except (asyncio.CancelledError, ModelOnexError):
+                with suppress(ModelOnexError):  # the call ends with what it was ended by
+                    view = await engine.query(request.workflow_id)
+                    output = _output(view, input_data, correlation_id, lease)
+                    if is_new and output is not None:
+                        await manager.report(lease, ended_actions(output))
+                raise
+            output = _output(view, input_data, correlation_id, lease)
+            if output is not None:
+                epoch = await manager.report(lease, ended_actions(output) if is_new else ())
+                output = output.model_copy(update={"epoch": epoch})
+        return _judged(view, output, correlation_id)
+
+    async def _run(
+        self,
+        engine: EngineDriver,
+        request: StartRequest,
+        input_data: ModelOrchestratorInput,
+        correlation_id: UUID,
+    ) -> RunView:
+        """Start a run and wait for its end; it is cancelled when this does not come to it."""
         limit = None if input_data.timeout_ms is None else timedelta(milliseconds=input_data.timeout_ms)
         token = current_correlation_id.set(correlation_id)
         ended = False
         try:
-            await engine.start(StartRequest(workflow_id, bundle, input_data.input_data))
-            view = await engine.wait(workflow_id, limit)
+            await engine.start(request)
+            view = await engine.wait(request.workflow_id, limit)
             ended = True
         finally:
             current_correlation_id.reset(token)
             if not ended:
-                await self._cancel(engine, workflow_id)
-        return self._output(view, input_data, correlation_id, None if lease is None else lease.token)
+                await self._cancel(engine, request.workflow_id)
+        return view
 
     async def run_services(self, contract: ModelContractOrchestrator) -> ModelOrchestratorOutput:
         """Run a workflow over registered services. Raises like `process`, and VALIDATION_ERROR for a bad contract."""
@@ -186,24 +223,39 @@ class NodeOrchestrator:
         except ModelOnexError:
             return  # the call ends with what it was ended by; a run that is away or unknown cannot be cancelled
 
-    def _output(
-        self, view: RunView, input_data: ModelOrchestratorInput, correlation_id: UUID, token: int | None
-    ) -> ModelOrchestratorOutput:
-        document: JsonValue = view.output
-        output = output_of(document, input_data, correlation_id, token) if isinstance(document, dict) else None
-        error = view.error
-        if error is None and output is not None:
-            return output
-        message = f"workflow run {view.workflow_id!r} is {view.status.value}" if error is None else error.message
-        code = EnumCoreErrorCode.OPERATION_FAILED if error is None else error.code
-        context: dict[str, object] = {"workflow_id": view.workflow_id}
-        if error is not None and output is None:
-            raise _EARLY.get(error.kind, ModelOnexError)(message, code, context, correlation_id)
-        if output is not None:
-            context["partial_output"] = output.model_dump(mode="json")
-        failed = OrchestrationFailedError(message, code, context, correlation_id)
-        failed.partial_output = output
-        raise failed
+
+async def _has_ended(engine: EngineDriver, workflow_id: str) -> bool:
+    """Whether there is such a run already, and nothing more will happen in it."""
+    try:
+        return (await engine.query(workflow_id)).status.ended
+    except ModelOnexError as error:
+        if error.error_code is EnumCoreErrorCode.NOT_FOUND:
+            return False
+        raise
+
+
+def _output(
+    view: RunView, input_data: ModelOrchestratorInput, correlation_id: UUID, lease: WorkflowLease | None = None
+) -> ModelOrchestratorOutput | None:
+    document: JsonValue = view.output
+    return output_of(document, input_data, correlation_id, lease) if isinstance(document, dict) else None
+
+
+def _judged(view: RunView, output: ModelOrchestratorOutput | None, correlation_id: UUID) -> ModelOrchestratorOutput:
+    """The output of a run that ended well; raises for another."""
+    error = view.error
+    if error is None and output is not None:
+        return output
+    message = f"workflow run {view.workflow_id!r} is {view.status.value}" if error is None else error.message
+    code = EnumCoreErrorCode.OPERATION_FAILED if error is None else error.code
+    context: dict[str, object] = {"workflow_id": view.workflow_id}
+    if error is not None and output is None:
+        raise _EARLY.get(error.kind, ModelOnexError)(message, code, context, correlation_id)
+    if output is not None:
+        context["partial_output"] = output.model_dump(mode="json")
+    failed = OrchestrationFailedError(message, code, context, correlation_id)
+    failed.partial_output = output
+    raise failed
 
 
 _EARLY: Final = {"DependencyResolutionError": DependencyResolutionError}

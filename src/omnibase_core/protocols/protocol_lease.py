@@ -77,6 +77,15 @@ class AuditEntry:
     detail: JsonValue = None
 
 
+@dataclass(frozen=True, slots=True)
+class EndedAction:
+    """An action that has been carried out. event: COMPLETED or FAILED. detail: its error, or nothing."""
+
+    action: ModelAction
+    event: EnumLeaseEvent
+    detail: JsonValue = None
+
+
 @runtime_checkable
 class ProtocolLeaseStore(Protocol):
     """Keeps leases, epochs, states and the audit. Each method is one atomic step of the store, and is fenced there."""
@@ -139,6 +148,15 @@ class ProtocolLeaseStore(Protocol):
 
     async def finish(self, action: ModelAction, event: EnumLeaseEvent, detail: JsonValue = None) -> None:
         """Write down how an action ended that was begun: COMPLETED or FAILED. Not fenced, because it did happen."""
+        ...
+
+    async def report(self, resource: str, lease_id: str, token: int, ended: Sequence[EndedAction]) -> int:
+        """Write down, all at once, actions that were carried out under a lease, and how each ended.
+
+        Each makes an epoch; the state stays, and is found at the last of them. For those who keep what happens in a
+        journal of their own meanwhile. Returns the epoch afterwards. Raises LeaseExpiredError or LeaseValidationError,
+        by the statement that writes.
+        """
         ...
 
     async def state(self, resource: str, epoch: int | None = None) -> StoredState:

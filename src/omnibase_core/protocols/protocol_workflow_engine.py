@@ -11,7 +11,7 @@ replay still finds each record.
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -55,9 +55,23 @@ class StepError:
     message: str
 
 
+class Issued(NamedTuple):
+    """Under what a step's action was issued: lease and token of who ran it, and the epoch that it had seen.
+
+    The epoch of a run counts the steps whose outcome was there, compensations too.
+    """
+
+    lease: str
+    token: int
+    epoch: int
+
+
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """The envelope of a record. `started_at`, `ended_at`: seconds since 1970 (UTC) by the clock of who ran it."""
+    """The envelope of a record. `started_at`, `ended_at`: seconds since 1970 (UTC) by the clock of who ran it.
+
+    issued: None for what is no action of a node. So the journal of a run is its action log.
+    """
 
     status: EnumStepStatus
     value: JsonValue = None
@@ -65,6 +79,7 @@ class StepOutcome:
     attempts: int = 1
     started_at: float = 0.0
     ended_at: float = 0.0
+    issued: Issued | None = None
 
     def as_json(self) -> dict[str, JsonValue]:
         error = self.error
@@ -77,12 +92,13 @@ class StepOutcome:
             "attempts": self.attempts,
             "started_at": self.started_at,
             "ended_at": self.ended_at,
+            "issued": None if self.issued is None else list(self.issued),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, JsonValue]) -> "StepOutcome":
         """The outcome that `as_json` wrote."""
-        error = data["error"]
+        error, issued = data["error"], data.get("issued")
         return cls(
             EnumStepStatus(str(data["status"])),
             data["value"],
@@ -92,6 +108,7 @@ class StepOutcome:
             int(str(data["attempts"])),
             float(str(data["started_at"])),
             float(str(data["ended_at"])),
+            Issued(str(issued[0]), int(str(issued[1])), int(str(issued[2]))) if isinstance(issued, list) else None,
         )
 
 
@@ -213,7 +230,8 @@ class StartRequest:
 
     workflow_id: asking again with the same id and the same input is the same run; another input is CONFLICT.
     priority: 1 is served first. not_before: None is now. attributes: to search by. deduplication_key: while a run with
-    it has not ended, another one is CONFLICT.
+    it has not ended, another one is CONFLICT. fence: lease and token of who starts it, under which an engine without
+    leases of its own (`has_leases`) carries it out.
     """
 
     workflow_id: str
@@ -225,6 +243,7 @@ class StartRequest:
     attributes: Mapping[str, JsonValue] = field(default_factory=dict)
     deduplication_key: str | None = None
     parent_id: str | None = None
+    fence: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +310,11 @@ class EngineDriver(Protocol):
     Errors: NOT_FOUND for an unknown run, CONFLICT for what a run's status does not allow (a signal to one that has
     ended), RESOURCE_UNAVAILABLE when the store is away.
     """
+
+    @property
+    def has_leases(self) -> bool:
+        """Whether who carries a run out has a lease of the engine, which goes over to another when a process dies."""
+        ...
 
     async def start(self, request: StartRequest) -> RunView: ...
 

@@ -95,7 +95,11 @@ async def test_a_workflow_from_a_contract_runs_in_a_bare_container(folder: Path)
     assert action.status is EnumActionStatus.COMPLETED
     assert action.command_payload == {"workflow": "orders", "step_id": "place", "node": "shop"}
     assert action.workflow_id == output.workflow_id
-    assert (output.lease_id, output.epoch, output.metadata) == (None, None, {"a": "b"})
+    assert (output.epoch, output.metadata) == (2, {"a": "b"})
+    assert [(each.lease_id, each.token, each.epoch) for each in output.actions] == [
+        (output.lease_id, 1, 0),
+        (output.lease_id, 1, 1),
+    ]
     told = [event["step_id"] for event in output.events]
     published = [event["step_id"] for event in bus.payloads("WorkflowStepCompletedEvent") if isinstance(event, dict)]
     assert sorted(map(str, published)) == sorted(map(str, told)) == ["never", "pick", "place"]
@@ -233,7 +237,7 @@ async def test_actions_are_issued_under_the_lease_of_the_caller(folder: Path) ->
         with pytest.raises(LeaseConflictError):
             await LeaseManager(manager.store).acquire_lease("w")
 
-    assert (output.lease_id, output.epoch) == (lease.lease_id, lease.epoch)
+    assert (output.lease_id, output.epoch) == (lease.lease_id, lease.epoch + 2)
     assert {action.lease_id for action in output.actions} == {lease.lease_id}
     assert {action.token for action in output.actions} == {lease.token}
     assert len(shop.calls) == 1
