@@ -131,15 +131,15 @@ async def events(directory: Path, order: str = "o-5", engines: Engines = in_memo
         bus = cast("MemoryEventBus", container.get_service("ProtocolEventBus"))  # that of a container by default
         starts = EventStarts(engine, bus)
         starts.listen(bundle_of("events"))
-        placed = _event("order_placed", order)
+        placed = _event("order.placed", order)
         await bus.publish(placed)
         run = run_id_of("parcel", placed.envelope_id)
-        await _until_somebody_hears(bus, "goods_picked", "payment_received", "address_changed")
+        await _until_somebody_hears(bus, "goods.picked", "payment.received", "address.changed")
         told = [
-            _event("goods_picked", order, shelf="s-9"),
-            _event("payment_received", "o-6"),
-            *(_event("address_changed", order, address=f"{number} High Street") for number in (1, 2, 3)),
-            _event("payment_received", order),
+            _event("goods.picked", order, shelf="s-9"),
+            _event("payment.received", "o-6"),
+            *(_event("address.changed", order, address=f"{number} High Street") for number in (1, 2, 3)),
+            _event("payment.received", order),
         ]
         for each in told:
             await bus.publish(each)

@@ -205,8 +205,27 @@ async def await_trigger(run: WorkflowRun, step: PlannedStep) -> StepOutcome | No
                 events[later[1]] = later[2]
     except Exception as error:  # noqa: BLE001  # the boundary of a step: a key that cannot be made
         return failed_with(error)
-    run.events[step.index] = dict(events) if len(trigger.event_types) > 1 else events[event_type]
+    run.events[step.index] = _joined(events) if len(trigger.event_types) > 1 else events[event_type]
     return None
+
+
+def _joined(events: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Events by their types. One whose type has dots stands below the parts of its name as well, where templates, which
+    read dots as levels, find it.
+    """
+    found = dict(events)
+    for event_type, event in events.items():
+        *levels, last = event_type.split(".")
+        place = found
+        for level in levels:
+            place[level] = below = _copied(place.get(level))
+            place = below
+        place[last] = {**_copied(place.get(last)), **_copied(event)}
+    return found
+
+
+def _copied(value: JsonValue) -> dict[str, JsonValue]:
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _workflow_limit(run: WorkflowRun) -> datetime | None:
