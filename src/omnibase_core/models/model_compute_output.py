@@ -10,6 +10,14 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.primitives.strict_types import FrozenModel
 
 
+def _as_json(value: object) -> object:
+    try:
+        plain: object = to_jsonable_python(value, fallback=str, serialize_unknown=True)
+    except UnicodeEncodeError:  # a key with half of a surrogate pair
+        return ascii(value)
+    return plain
+
+
 class _Computed(FrozenModel):
     """Frozen, and with an output that is neither validated nor copied."""
 
@@ -17,7 +25,7 @@ class _Computed(FrozenModel):
 
     @field_serializer("output")
     def _output_as_json(self, value: object) -> object:
-        return to_jsonable_python(value, fallback=str, serialize_unknown=True)
+        return _as_json(value)
 
 
 class ModelComputeStepResult(_Computed):
@@ -72,7 +80,7 @@ class ModelComputeOutput(BaseModel):
 
     @field_serializer("result")
     def _result_as_json(self, value: object) -> object:
-        return to_jsonable_python(value, fallback=str, serialize_unknown=True)
+        return _as_json(value)
 
     @property
     def processed_data(self) -> object:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 STDIN: Final = "-"
 STDIN_NAME: Final = "<stdin>"
 MAX_CONTRACT_BYTES: Final = 1 << 20
+_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""What may be half of a surrogate pair: an escape of JSON, or a byte of the command line that is no UTF-8."""
+_NO_UNICODE: Final = "a text has half of a surrogate pair, which is no Unicode; write the character itself"
 _MAX_INPUT_BYTES: Final = 64 << 20
 
 
@@ -127,7 +131,17 @@ def _parse_input(text: str) -> "JsonValue":
     except (ValueError, RecursionError) as error:
         detail = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise usage(f"{name}: no valid JSON: {detail}") from None
+    if _SURROGATE.search(text) and not _is_unicode(value):
+        raise usage(f"{name}: {_NO_UNICODE}")
     return value
+
+
+def _is_unicode(value: "JsonValue") -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -164,6 +178,8 @@ def _assign(data: "dict[str, JsonValue] | list[JsonValue]", assignment: str) -> 
         value: JsonValue = json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         value = raw
+    if not _is_unicode([path, value]):
+        raise usage(f"--set {assignment!a}: {_NO_UNICODE}")
     here: dict[str, JsonValue] | list[JsonValue] = data
     for depth, key in enumerate(keys[:-1]):
         below = _step(here, key, assignment)

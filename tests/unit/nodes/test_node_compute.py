@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import pytest
@@ -240,3 +241,19 @@ async def test_purity_is_enforced_where_it_is_asked_for() -> None:
     assert (await node.process(ModelComputeInput(data=0))).result == 0
     assert (await registered.process(ModelComputeInput(data=" a"))).result == "a"
     assert (await free.process(ModelComputeInput(data=1))).result
+
+
+async def test_a_failure_is_told_whatever_the_steps_before_it_gave() -> None:
+    """A key that is no Unicode has no JSON, so the output stands there as a text; the result keeps it as it is."""
+    steps = [transformation("group_by", "groups", key="$"), transformation("trim", "wrong", mode="both")]
+    node = NodeCompute.from_contract(None, contract(steps))
+
+    with pytest.raises(ComputeFailedError, match="must be a text, found a mapping") as caught:
+        await node.process(ModelComputeInput(data=["\ud800"]))
+
+    told = cast(
+        "dict[str, dict[str, dict[str, object]]]", caught.value.context["pipeline_result"]
+    )  # JSON of the result
+    assert told["step_results"]["groups"]["output"] == r"{'\ud800': ['\ud800']}"
+    assert caught.value.pipeline_result is not None
+    assert caught.value.pipeline_result.step_results["groups"].output == {"\ud800": ["\ud800"]}

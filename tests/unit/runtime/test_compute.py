@@ -67,6 +67,7 @@ def test_the_input_of_a_pipeline_is_any_json(onex: Onex, tmp_path: Path) -> None
     assert (ran.status, json.loads(ran.out)) == (0, [0, 1, 2])
     assert onex("plan", "sort.yaml", "--input", "[3]").status == 0
     assert (onex("plan", "sort.yaml").status, onex("run", "sort.yaml", "--input", "null").status) == (2, 2)
+    assert json.loads(onex("run", "sort.yaml", "--input", '["\\ud83d\\ude00"]').out) == ["\U0001f600"]
     assert (scalar.status, "the input is a number, which has no keys" in scalar.err) == (2, True)
 
 

@@ -70,6 +70,10 @@ def test_a_continuing_mode_ends_with_the_status_of_the_first_failure(
     ("args", "message"),
     [
         (["--input", '{"name": }'], "--input:1:10: no valid JSON"),
+        (["--input", '{"name": "\\ud800"}'], "--input: a text has half of a surrogate pair"),
+        (["--input", '{"\udcff": 1}'], "--input: a text has half of a surrogate pair"),
+        (["--set", "name=\udcff"], "a text has half of a surrogate pair"),
+        (["--set", 'name="\\uDC00"'], "a text has half of a surrogate pair"),
         (["--input", "[1]"], "found a list"),
         (["--input", '{"name": NaN}'], "NaN is no JSON value"),
         (["--input", "c.yaml"], "a file is given as @c.yaml"),
