@@ -54,22 +54,25 @@ class Worker:
         return taken - {run for _, event, run in self.told if event == "run_ended"}
 
 
+def _environment(directory: Path, url: str, world_url: str) -> dict[str, str]:
+    settings = {
+        "ONEX_DATABASE_URL": url,
+        "ONEX_WORKER_LEASE_MS": str(LEASE_MS),
+        "ONEX_DATA_DIR": str(directory.absolute()),
+        "ONEX_CONNECTIONS__SHOP__URL": shop_url(directory),
+    }
+    return {**os.environ, **settings, "WORLD_URL": world_url}
+
+
 @asynccontextmanager
 async def worker(name: str, directory: Path, url: str, world_url: str) -> AsyncIterator[Worker]:
     """A worker that is gone when the block ends."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-c",
-        "from omnibase_runtime.cli import main; main()",
-        *("worker", "--json", "--steps"),
-        env={
-            **os.environ,
-            "ONEX_DATABASE_URL": url,
-            "ONEX_WORKER_LEASE_MS": str(LEASE_MS),
-            "ONEX_DATA_DIR": str(directory),
-            "ONEX_CONNECTIONS__SHOP__URL": shop_url(directory),
-            "WORLD_URL": world_url,
-        },
+        *("-m", "examples.workflows.worker", "--json", "--steps", "--drain-s", "3"),
+        cwd=Path(__file__).parents[2],
+        env=_environment(directory, url, world_url),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
     made = Worker(name, process)

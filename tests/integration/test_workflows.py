@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -266,6 +267,38 @@ async def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     assert 0 < seen.taken_over_s <= LEASE_MS / 1000 + 1
     assert seen.completed == seen.rows == seen.shipped_rows == seen.payments == seen.parcels == ORDERS
     assert seen.asked >= 2 * ORDERS
+
+
+_TAKE_OVER = """\
+import asyncio, pathlib, sys
+from examples.workflows.takeover import take_over
+asyncio.run(take_over(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+async def test_workers_end_with_the_program(tmp_path: Path, number: signal.Signals) -> None:
+    """However it ends: what they have of its standard error is closed."""
+    engine = await DbosDriver.create(runs_url(tmp_path))
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-c", _TAKE_OVER, str(tmp_path)),
+        cwd=REPOSITORY,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(30):
+            while not await engine.list(RunFilter(status=EnumRunStatus.RUNNING)):  # noqa: ASYNC110  # other processes
+                await asyncio.sleep(0.05)
+            program.send_signal(number)
+            await program.communicate()
+    finally:
+        await engine.aclose()
+        if program.returncode is None:
+            program.kill()
+            await program.communicate()
+
+    assert program.returncode != 0
 
 
 @pytest.mark.parametrize(("engine", "durability"), [("memory", "run"), ("sqlite", "level")])
