@@ -256,7 +256,9 @@ class _Watched:
     def _note(self, message: Began | Ended) -> None:
         run = self._run
         if isinstance(message, Began):
-            step = StepPlan(message.name, message.step_type, message.transformation_type, message.limit_seconds, identity)
+            step = StepPlan(
+                message.name, message.step_type, message.transformation_type, message.limit_seconds, identity
+            )
             began = now()
             self._open.append((step, began, began + message.seconds_left))
             run.begun += 1

@@ -74,8 +74,8 @@ def step(
 
     Raises ModelOnexError: VALIDATION_ERROR for a trigger that the machine does not know, and for a guard, value or
     intent that cannot be made of this data; CONFLICT when nothing leads out of this state by this trigger or no guard
-    holds, and as StateConsistencyError for an invariant. A machine that is not strict stays as it is where no transition
-    is found.
+    holds, and as StateConsistencyError for an invariant. A machine that is not strict stays as it is where no
+    transition is found.
     """
     plan = definition if isinstance(definition, FsmPlan) else plan_of(definition)
     if not isinstance(state, FsmState):
