@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -33,16 +33,13 @@ def order_of(number: str) -> dict[str, JsonValue]:
 class World:
     """The server.
 
-    delay_s: before each answer. asked: requests by place. kept: what was done, by place and key, in order. refuses:
-    places that answer 503.
+    delay_s: before each answer. asked: requests by place. kept: what was done, by place and key, in order.
     """
 
     def __init__(self, delay_s: float = 0.0) -> None:
         self.delay_s = delay_s
         self.asked: Counter[str] = Counter()
         self.kept: dict[str, dict[str, JsonValue]] = {place: {} for place in _PLACES}
-        self.refuses: set[str] = set()
-        self.on_kept: Callable[[str], Awaitable[None]] | None = None
         self.url = ""
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -96,13 +93,9 @@ class World:
             return 200, order_of(rest)
         if method != "POST" or place not in self.kept:
             return 404, {"error": "there is nothing of the kind"}
-        if place in self.refuses:
-            return 503, {"error": "having a bad moment"}
         document: JsonValue = json.loads(body)
         if place == "shipments" and isinstance(document, dict) and document.get("order") == UNSHIPPABLE:
             return 422, {"error": "too heavy"}
         kept = self.kept[place]
         kept.setdefault(key or str(len(kept)), document)
-        if self.on_kept is not None:
-            await self.on_kept(place)
         return 200, {"id": f"{place}-{1 + list(kept).index(key)}" if key in kept else f"{place}-{len(kept)}"}
