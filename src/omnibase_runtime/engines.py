@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from omnibase_spi.engine_dbos import DbosDriver
     from omnibase_spi.engine_dbos_link import QueueLimits
 
+ONE_SHOT: Final = "onex-run"
+"""The queue of runs that `onex run` starts: workers serve it too, and `onex run` takes nothing else."""
 RUNS_FILE: Final = "workflows.db"
 """In `data_dir`: where runs are kept when no setting says otherwise."""
 
@@ -45,8 +47,11 @@ async def open_engine(
     settings: "ModelSettings",
     run: "RunWorkflow | None" = None,
     queues: "Sequence[QueueLimits]" = (),
+    only: str | None = None,
 ) -> "DbosDriver":
     """The engine that keeps runs. run: the interpreter; without one it only starts, watches and steers.
+
+    only: the one queue whose runs are carried out here.
 
     Raises what `DbosDriver.create` raises, and CONFIGURATION_ERROR for a database that is none or that lets us make no
     tables.
@@ -68,6 +73,7 @@ async def open_engine(
             queues=queues,
             bus=cast("ProtocolEventBus", container.get_service("ProtocolEventBus")),  # its key
             db=cast("DbAdapter", container.get_service("DbAdapter")),  # its key
+            only=only,
         )
     except DatabaseError as error:
         message = f"{masked_url(url)}: runs cannot be kept there: {error.orig}; name another database"

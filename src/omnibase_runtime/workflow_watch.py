@@ -1,8 +1,8 @@
 """Looks on while runs of workflows are carried out: what a program tells its user of them."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -13,12 +13,13 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     DurableContext,
     RunWorkflow,
     Signal,
-    StartRequest,
     StepOutcome,
     Work,
     WorkflowBundle,
     WorkflowStoppedError,
 )
+
+P = ParamSpec("P")
 
 
 class RunWatch(Protocol):
@@ -82,6 +83,9 @@ class _WatchedContext:
         self.clock = inner.clock
         self.new_id = inner.new_id
         self.set_progress = inner.set_progress
+        self.child = inner.child
+        if not TYPE_CHECKING:  # the signature of the seam, whatever options it has, and a word before
+            self.child = self._telling(inner.child)
         self._begun: set[str] = set()
 
     def wants(self, event_type: str) -> bool:
@@ -103,6 +107,15 @@ class _WatchedContext:
         async def begin() -> StepOutcome:
             self._begins(name)
             return await work()
+
+        return begin
+
+    def _telling(
+        self, start: Callable[Concatenate[int, str, P], Awaitable[StepOutcome]]
+    ) -> Callable[Concatenate[int, str, P], Awaitable[StepOutcome]]:
+        async def begin(position: int, name: str, /, *args: P.args, **options: P.kwargs) -> StepOutcome:
+            self._begins(name)
+            return await start(position, name, *args, **options)
 
         return begin
 
@@ -131,10 +144,6 @@ class _WatchedContext:
         if event_type == STEP_COMPLETED_EVENT and isinstance(payload, dict):
             self._watch.step_ended(self.workflow_id, str(payload["step_id"]), payload)
         await self._inner.emit(event_type, payload, event_id)
-
-    async def child(self, position: int, name: str, request: StartRequest, *, wait: bool = True) -> StepOutcome:
-        self._begins(name)
-        return await self._inner.child(position, name, request, wait=wait)
 
     async def patch(self, position: int, name: str) -> bool:
         return await self._inner.patch(position, name)

@@ -65,13 +65,15 @@ class DbosDriver:
         bus: ProtocolEventBus | None = None,
         db: DbAdapter | None = None,
         schema: str = "onex",
+        only: str | None = None,
     ) -> Self:
         """Open the store, making its tables, and begin to carry runs out.
 
         url: `sqlite:///file.db` or `postgresql://...`. run: the interpreter; without one nothing is carried out here,
         only started, watched and steered. lease_ttl_ms: after so long without a sign of life (300..3,600,000) others
         take the runs of this process over. queues: beside `onex`. bus: where events go and come from. db: for steps
-        that commit with their record. schema: of PostgreSQL, for all tables.
+        that commit with their record. schema: of PostgreSQL, for all tables. only: a queue, made where it is not there;
+        nothing but its runs, and what they start, is carried out here.
 
         Raises CONFIGURATION_ERROR (dbos missing, URL), RESOURCE_UNAVAILABLE (database away) and CONFLICT (a worker is
         in this process already).
@@ -79,9 +81,9 @@ class DbosDriver:
         driver = cls(await asyncio.to_thread(_store, url, schema, lease_ttl_ms if run is not None else _IDLE_MS))
         store = driver._store
         try:
-            await store.do(store.open, list(queues))
+            await store.do(store.open, [*queues, *([] if only is None else [QueueLimits(only)])])
             if run is not None:
-                runner = DbosRunner(driver, store, run, lease_ttl_ms, bus, db)
+                runner = DbosRunner(driver, store, run, lease_ttl_ms, bus, db, only)
                 driver._runner = runner
                 await store.do(runner.launch)
         except BaseException:

@@ -215,8 +215,18 @@ class DbosWorker:
     def __init__(self, carry_out: CarryOut) -> None:
         self._carry_out = carry_out
 
-    def launch(self, engine: "sa.Engine", schema: str, executor_id: str, loop: AbstractEventLoop) -> None:
-        """Start dbos, whose workflows then all run on this loop. Blocks: call it from a thread."""
+    def launch(
+        self,
+        engine: "sa.Engine",
+        schema: str,
+        executor_id: str,
+        loop: AbstractEventLoop,
+        only: str | None = None,
+    ) -> None:
+        """Start dbos, whose workflows then all run on this loop. Blocks: call it from a thread.
+
+        only: the one queue from which runs are taken; None is all.
+        """
         from dbos import DBOS, DBOSConfig
         from dbos._serialization import DBOSPortableJSON, WorkflowSerializationFormat
 
@@ -246,6 +256,8 @@ class DbosWorker:
             }
             made = DBOS(config=config)
             made._background_event_loop._main_loop = loop  # noqa: SLF001  # else a loop in a thread of its own
+            if only is not None:
+                DBOS.listen_queues([only])
             if not _registered:
                 DBOS.workflow(
                     name=WORKFLOW_NAME,

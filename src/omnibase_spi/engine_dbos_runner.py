@@ -5,6 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -73,8 +74,10 @@ class DbosRunner:
         ttl_ms: int,
         bus: ProtocolEventBus | None,
         db: DbAdapter | None,
+        only: str | None = None,
     ) -> None:
         self._driver = driver
+        self._only = only
         self._store = store
         self._run = run
         self._bus = bus
@@ -98,7 +101,7 @@ class DbosRunner:
         self.lease.start()
         for left in range(_LAUNCHES - 1, -1, -1):
             try:
-                self._dbos.launch(self._engine, self._store.schema, self.lease.executor_id, self._loop)
+                self._dbos.launch(self._engine, self._store.schema, self.lease.executor_id, self._loop, self._only)
                 break
             except LeaseExpiredError:
                 if not left or not self.lease.wait_until_held():
@@ -182,6 +185,8 @@ class DbosRunner:
 
     async def start_child(self, control: RunControl, request: StartRequest, *, wait: bool) -> RunView:
         """A child's run; one that was paused or cancelled goes on, as its parent does."""
+        if self._only is not None:
+            request = replace(request, queue=self._only)
         view = await self._surely(control, partial(self._driver.start, request))
         if wait and view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
             await self._surely(control, partial(self._driver.resume, request.workflow_id))

@@ -135,6 +135,7 @@ async def _process(
     from omnibase_core.protocols.protocol_workflow_engine import StartRequest
     from omnibase_runtime.app import compose
     from omnibase_runtime.commands._runs import account_of
+    from omnibase_runtime.engines import ONE_SHOT
 
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
@@ -146,7 +147,7 @@ async def _process(
                 loop.add_signal_handler(signal.SIGTERM, task.cancel)
             try:
                 with progress.shown(loop):
-                    await engine.start(StartRequest(run_id, loaded.bundle, data))
+                    await engine.start(StartRequest(run_id, loaded.bundle, data, ONE_SHOT))
                     await engine.wait(run_id)
             except asyncio.CancelledError:
                 if task is not None:
@@ -166,9 +167,9 @@ async def _engine(container: "ModelONEXContainer", settings: "ModelSettings", wa
 
     watched = WatchedRuns(WorkflowRunner(container).run, watch)
     if _is_kept(settings):
-        from omnibase_runtime.engines import open_engine
+        from omnibase_runtime.engines import ONE_SHOT, open_engine
 
-        return await open_engine(container, settings, watched.run)
+        return await open_engine(container, settings, watched.run, only=ONE_SHOT)
     container.register_service("WorkflowRunner", watched)
     return cast("EngineDriver", container.get_service("EngineDriver"))  # its key
 

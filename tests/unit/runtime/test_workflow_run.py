@@ -153,6 +153,33 @@ def test_a_run_that_is_kept_can_be_asked_for_again(onex: Onex, greet: str, tmp_p
     assert onex(*kept, "-s", "name=eve").status == 11
 
 
+def test_runs_of_others_are_left_to_the_workers(onex: Onex, greet: str, tmp_path: Path) -> None:
+    """What is queued there needs their settings, not those of whoever runs something once; children are one's own."""
+    parent = """\
+orchestrator_subcontract:
+  workflow_name: parent
+  version: 1.0.0
+  steps:
+    - {step_id: child, step_type: orchestrator, node: greet.yaml, input: {name: eve, file: eve}}
+"""
+    (tmp_path / "parent.yaml").write_text(parent)
+    kept = ("--database", "sqlite:///runs.db")
+    queued = onex("workflow", "start", greet, *kept, "--id", "theirs", "-s", "name=bob", "-s", "file=bob")
+    assert queued.status == 0, queued.err
+
+    ended = onex("run", "parent.yaml", *kept, "--id", "mine")
+
+    assert ended.status == 0, ended.err
+    runs = json.loads(onex("workflow", "list", *kept, "--json").out)
+    assert {run["workflow_id"]: run["status"] for run in runs} == {
+        "mine": "completed",
+        "mine.child": "completed",
+        "theirs": "queued",
+    }
+    assert onex("worker", *kept, "--until-idle").status == 0
+    assert onex("workflow", "wait", "theirs", *kept).status == 0
+
+
 def test_the_setting_says_where_runs_are_kept(
     onex: Onex, greet: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
