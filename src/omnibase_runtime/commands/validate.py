@@ -1,7 +1,7 @@
 """`onex validate`: all findings of all files."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -25,13 +25,16 @@ Files = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """What was found in one file. `contracts` are those of its documents that are valid."""
+    """What was found in one file. `contracts` are those of its documents that are valid; routes: None for a file of
+    contracts, else how many a valid routing table of intents has.
+    """
 
     name: str
     text: str
     documents: int
     contracts: tuple["LoadedContract", ...]
     diagnostics: tuple[Diagnostic, ...]
+    routes: int | None = None
 
     def count(self, severity: str) -> int:
         return sum(d.severity == severity for d in self.diagnostics)
@@ -44,7 +47,7 @@ def validate(
 ) -> None:
     """Find everything that is wrong with contracts, each with file, line, column, and what to do about it.
 
-    Every document of a file is judged.
+    Every document of a file is judged. A routing table of intents is judged too.
 
     [bold]Exit status[/]: 0, also with warnings, or 2.
 
@@ -75,6 +78,8 @@ def _judge(file: str) -> FileReport:
     except ModelOnexError as error:
         message = error.message.removeprefix(f"{file}: ")
         return FileReport(name, "", 0, (), (Diagnostic("E-FILE", "error", message, file=name),))
+    if _is_routing_table(raw):
+        return _judge_routes(name, raw)
     judged = judge_text(raw, name)
     if not judged:
         fix = f"onex new effect {Path(name).stem} writes one to begin with" if file != _inputs.STDIN else ""
@@ -88,10 +93,35 @@ def _judge(file: str) -> FileReport:
     )
 
 
+def _is_routing_table(raw: bytes) -> bool:
+    from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoutes
+    from omnibase_core.utils.yaml_document import read_documents
+
+    if b"routes" not in raw:
+        return False
+    documents, _ = read_documents(raw)
+    data = documents[0].data if len(documents) == 1 else None
+    return isinstance(data, dict) and "routes" in data and set(data) <= set(ModelIntentRoutes.model_fields)
+
+
+def _judge_routes(name: str, raw: bytes) -> FileReport:
+    from omnibase_core.errors.contract_error import ContractError
+    from omnibase_core.utils.intent_routes import load_intent_routes
+
+    text = raw.decode(errors="replace")
+    try:
+        routes = len(load_intent_routes(text).routes)
+    except ContractError as error:
+        return FileReport(name, text, 1, (), tuple(replace(problem, file=name) for problem in error.diagnostics))
+    return FileReport(name, text, 1, (), (), routes)
+
+
 def _document(reports: Sequence[FileReport]) -> "JsonValue":
     files: list[JsonValue] = []
     for report in reports:
         contracts: list[JsonValue] = [_named(contract) for contract in report.contracts]
+        if report.routes is not None:
+            contracts = [{"kind": "intent_routes", "name": None, "version": None}]
         findings: list[JsonValue] = [asdict(diagnostic) for diagnostic in report.diagnostics]
         files.append(
             {"file": report.name, "documents": report.documents, "contracts": contracts, "diagnostics": findings}
@@ -140,6 +170,8 @@ def _print_valid(report: FileReport) -> None:
 
     warnings = report.count("warning")
     what = ", ".join(_described(contract) for contract in report.contracts) or "no document"
+    if report.routes is not None:
+        what = f"routing table of intents, {count(report.routes, 'route')}"
     told = f"  {what}" + (f"  {count(warnings, 'warning')}" if warnings else "")
     mark = "✓" if can_show("✓") else "ok"
     screen = _console.console()

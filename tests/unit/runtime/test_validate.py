@@ -26,6 +26,25 @@ def test_a_valid_contract_ends_with_0(onex: Onex, files: Path) -> None:
     assert "effect greeting 1.0.0, 2 operations" in ended.out
 
 
+def test_a_routing_table_of_intents_is_judged_as_one(onex: Onex, files: Path) -> None:
+    """It lies beside the contracts; a contract that only speaks of routes stays one."""
+    (files / "routes.yaml").write_text("routes:\n  - {intent_type: crm, target: '*', contract: good.yaml}\n")
+    (files / "wrong.yaml").write_text("routes:\n  - {intent_type: crm, target: '*', vai: kafka}\ntemplates: 5\n")
+    (files / "good.yaml").write_text(GREETING.replace("greeting", "routes", 1))
+
+    good = onex("validate", "routes.yaml", "good.yaml")
+    wrong = onex("validate", "wrong.yaml")
+    (found,) = json.loads(onex("validate", "routes.yaml", "--json").out)["files"]
+
+    assert good.status == 0
+    assert "routes.yaml  routing table of intents, 1 route" in good.out
+    assert "effect routes 1.0.0" in good.out
+    assert found["contracts"] == [{"kind": "intent_routes", "name": None, "version": None}]
+    assert wrong.status == 2
+    assert "wrong.yaml:2:42: error E-UNKNOWN-FIELD: routes[0].vai: " in wrong.out
+    assert "wrong.yaml:3:12: error E-VALUE: templates: " in wrong.out
+
+
 def test_all_findings_of_all_files_are_told(onex: Onex, files: Path) -> None:
     """Each with file, line, column, code and fix; one bad file does not keep the others from being judged."""
     ended = onex("validate", "bad.yaml", "good.yaml", "none.yaml")
