@@ -169,3 +169,19 @@ def test_a_one_shot_run_that_was_killed_goes_on_by_its_id(here: Path, onex: Onex
         assert ended.status == 0, ended.err
         assert served.counts == Counter(one=1, two=2, three=1)
     assert ended.out.splitlines()[0].startswith("doors 1.0.0 · run r · completed · 3 of 3 steps")
+
+
+def test_a_one_shot_run_that_was_killed_is_taken_over_by_a_worker(here: Path, onex: Onex) -> None:
+    """Also by one that was there before anybody had run anything once."""
+    with doors(here, "two") as served, _worker(here) as worker:
+        with Process(here, "run", "doors.yaml", "--id", "r", "--database", "sqlite:///runs.db", **QUICK) as first:
+            served.wait_for("two")
+            first.send(signal.SIGKILL)
+            assert first.wait() == -signal.SIGKILL
+        served.open()
+
+        assert onex("workflow", "wait", "r", "--timeout-ms", "20000").status == 0
+
+        assert served.counts == Counter(one=1, two=2, three=1)
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
