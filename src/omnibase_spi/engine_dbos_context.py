@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import count
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import (
+    Again,
     RunView,
     Signal,
     StartRequest,
@@ -54,6 +56,8 @@ class RunHost(Protocol):
     async def start_child(self, control: "RunControl", request: StartRequest, *, wait: bool) -> RunView: ...
 
     async def wait_for(self, workflow_id: str, control: "RunControl") -> RunView: ...
+
+    async def resume_child(self, control: "RunControl", workflow_id: str) -> None: ...
 
     async def publish(self, event_type: str, payload: JsonValue, event_id: UUID) -> None: ...
 
@@ -270,16 +274,32 @@ class DbosContext:
         if self._control.reason is None:
             self._host.note_progress(self.workflow_id, progress)
 
-    async def child(self, position: int, name: str, request: StartRequest, *, wait: bool = True) -> StepOutcome:
+    async def child(
+        self, position: int, name: str, request: StartRequest, *, wait: bool = True, again: Again | None = None
+    ) -> StepOutcome:
         recorded = await self._standing(position, name)
         if recorded is not None:
             return recorded
         self._control.check()
         started = time.time()
         view = await self._host.start_child(self._control, request, wait=wait)
-        if wait:
+        outcome = _outcome_of(view, started, waited=False)
+        for attempt in count(1) if wait else ():
             view = await self._host.wait_for(request.workflow_id, self._control)
-        return await self._record(position, name, _outcome_of(view, started, waited=wait))
+            outcome = replace(_outcome_of(view, started, waited=True), attempts=attempt)
+            failed = outcome.status is EnumStepStatus.FAILED
+            delay = again(outcome, attempt) if again is not None and failed else None
+            if delay is None:
+                break
+            await self._pause(delay)
+            await self._host.resume_child(self._control, request.workflow_id)
+        return await self._record(position, name, outcome)
+
+    async def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        with self._control.bell() as bell:
+            while (left := until - time.monotonic()) > 0:
+                await self._control.wait(bell, left)
 
     async def patch(self, position: int, name: str) -> bool:
         name = f"{NOTE}patch {name}"

@@ -60,6 +60,8 @@ class Engine(Protocol):
 
     async def resume(self, workflow_id: str) -> None: ...
 
+    async def cancel(self, workflow_ids: Sequence[str]) -> int: ...
+
     def run_ended(self) -> None: ...
 
 
@@ -131,7 +133,11 @@ class DbosRunner:
                 control.stop(PAUSED)
             control.check()
             context = DbosContext(self, control, self.lease.executor_id, loaded, self._transactions)
-            return await self._run(context, loaded.bundle, loaded.input_data)
+            try:
+                return await self._run(context, loaded.bundle, loaded.input_data)
+            except Exception:
+                await self._end_children(control)
+                raise
         except WorkflowStoppedError as stopped:
             await self._let_go(control, stopped.reason)
             raise
@@ -145,6 +151,13 @@ class DbosRunner:
             if task is not None:
                 self._at_home.discard(task)
             self._loop.call_later(_TOLD_AFTER_S, self._driver.run_ended)
+
+    async def _end_children(self, control: RunControl) -> None:
+        """Cancel what a run has started and that goes on, before its failure is recorded; a repetition does so again."""
+        looking = partial(self._store.do, self._tables.with_descendants, [control.workflow_id])
+        children = [each for each in await self._surely(control, looking) if each != control.workflow_id]
+        if children:
+            await self._surely(control, partial(self._driver.cancel, children))
 
     async def _let_go(self, control: RunControl, reason: str) -> None:
         status = _HANDED_OVER.get(reason)
@@ -191,6 +204,14 @@ class DbosRunner:
         if wait and view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
             await self._surely(control, partial(self._driver.resume, request.workflow_id))
         return view
+
+    async def resume_child(self, control: RunControl, workflow_id: str) -> None:
+        """Let a child go on that has failed; where somebody else has done so, it is waited for all the same."""
+        try:
+            await self._surely(control, partial(self._driver.resume, workflow_id))
+        except ModelOnexError as error:
+            if error.error_code is not EnumCoreErrorCode.CONFLICT:
+                raise
 
     async def wait_for(self, workflow_id: str, control: RunControl) -> RunView:
         """The child once it has ended, unless its parent is to stop first."""

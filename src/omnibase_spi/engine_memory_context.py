@@ -3,7 +3,9 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import count
 from typing import Protocol
 from uuid import UUID
 
@@ -13,6 +15,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import (
+    Again,
     RunView,
     Signal,
     StartRequest,
@@ -215,7 +218,9 @@ class MemoryContext:
         if self._run.context is self:
             self._run.progress = progress
 
-    async def child(self, position: int, name: str, request: StartRequest, *, wait: bool = True) -> StepOutcome:
+    async def child(
+        self, position: int, name: str, request: StartRequest, *, wait: bool = True, again: Again | None = None
+    ) -> StepOutcome:
         """See `DurableContext.child`."""
         record = self._records.get(position)
         if record is not None:
@@ -229,9 +234,18 @@ class MemoryContext:
             return await self.step(position, name, _given(StepOutcome(EnumStepStatus.COMPLETED, request.workflow_id)))
         if view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
             await self._host.resume(request.workflow_id)  # its parent goes on, so it does
-        view = await self._host.wait(request.workflow_id)
-        status = _STATUS.get(view.status, EnumStepStatus.FAILED)
-        outcome = StepOutcome(status, view.output, view.error, 1, began, self.clock())
+        for attempt in count(1):
+            view = await self._host.wait(request.workflow_id)
+            status = _STATUS.get(view.status, EnumStepStatus.FAILED)
+            outcome = StepOutcome(status, view.output, view.error, attempt, began, self.clock())
+            delay = again(outcome, attempt) if again is not None and status is EnumStepStatus.FAILED else None
+            if delay is None:
+                break
+            until = self.clock() + delay
+            while self.clock() < until:
+                await self._bell(until)
+            with suppress(ModelOnexError):  # CONFLICT: somebody else has resumed it: it is waited for all the same
+                await self._host.resume(request.workflow_id)
         return await self.step(position, name, _given(outcome))
 
     async def patch(self, position: int, name: str) -> bool:  # noqa: ARG002  # of the protocol; the position tells it

@@ -403,6 +403,73 @@ async def test_a_child_gives_its_outcome_once(source: EngineSource) -> None:
     assert calls == [7]
 
 
+async def test_a_child_that_fails_is_resumed_as_often_as_its_parent_says(source: EngineSource) -> None:
+    """What it has done is not done again; the last failure is its outcome."""
+    calls: list[JsonValue] = []
+    told: list[tuple[str, int]] = []
+
+    async def shaky() -> StepOutcome:
+        calls.append("shaky")
+        if calls.count("shaky") < 3:
+            return StepOutcome(EnumStepStatus.FAILED, None, StepError(EnumCoreErrorCode.TIMEOUT, "T", "x"))
+        return StepOutcome(COMPLETED)
+
+    def again(outcome: StepOutcome, attempt: int) -> float | None:
+        told.append((outcome.status.value, attempt))
+        return 0.01 if attempt < most else None
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        if input_data == "child":
+            await context.step(position_of(0), "one", gives(1, calls))
+            if (await context.step(position_of(1), "two", shaky)).status is not COMPLETED:
+                raise WorkflowExecutionError("no")
+            return "well"
+        name = f"{context.workflow_id}.c"
+        request = StartRequest(name, BUNDLE, "child", parent_id=context.workflow_id)
+        child = await context.child(position_of(0), "c", request, again=again)
+        return [child.status.value, child.value, child.attempts]
+
+    engine = await source.open(run)
+    most = 3
+    await engine.start(asks("a"))
+    well = await engine.wait("a", SOON)
+    most, done = 2, list(calls)
+    calls.clear()
+    await engine.start(asks("b"))
+    badly = await engine.wait("b", SOON)
+
+    assert well.output == ["completed", "well", 3]
+    assert done == [1, "shaky", "shaky", "shaky"]
+    assert badly.output == ["failed", None, 2]
+    assert calls == [1, "shaky", "shaky"]
+    assert told == [("failed", 1), ("failed", 2), ("failed", 1), ("failed", 2)]
+
+
+async def test_children_end_with_a_parent_that_fails(source: EngineSource) -> None:
+    """Also those for which it did not wait."""
+    reached = asyncio.Event()
+
+    async def forever() -> StepOutcome:
+        reached.set()
+        await asyncio.sleep(1e6)
+        return StepOutcome(COMPLETED)
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        if input_data == "child":
+            await context.step(position_of(0), "hangs", forever)
+            return None
+        await context.child(position_of(0), "c", StartRequest("a.c", BUNDLE, "child", parent_id="a"), wait=False)
+        await reached.wait()
+        raise WorkflowExecutionError("no")
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+
+    parent, child = await engine.wait("a", SOON), await engine.wait("a.c", SOON)
+
+    assert (parent.status, child.status) == (EnumRunStatus.FAILED, EnumRunStatus.CANCELLED)
+
+
 async def test_a_paused_run_stops_behind_its_step_and_goes_on_when_resumed(source: EngineSource) -> None:
     """The step under way comes to its end and is not repeated."""
     gate = asyncio.Event()

@@ -89,13 +89,12 @@ class WorkflowRun:
         self._new_id = context.new_id
         self._workflow_id = context.workflow_id
         self._wants: Callable[[str], bool] | None = getattr(context, "wants", None)  # an engine may know who listens
-        self._fence = lease, token = context.fence
+        self._fence = context.fence
         self._variables: dict[str, JsonValue] = {
             "id": context.workflow_id,
             "name": plan.name,
             "version": plan.version,
-            "lease": lease,
-            "token": token,
+            "token": self._fence[1],
             "attempt": 1,
         }
 
@@ -160,7 +159,9 @@ class WorkflowRun:
             bound = self.runner.bound(step)
             if step.idempotency_key is not None:
                 variables = cast("dict[str, JsonValue]", scope.workflow)  # made by `scope`
-                variables["idempotency_key"] = step.idempotency_key(scope)
+                key = str(step.idempotency_key(scope))
+                variables["idempotency_key"] = key
+                call = replace(call, key=f"{step.node}\n{key}")
         except Exception as error:  # noqa: BLE001  # the boundary of a step
             return failed_with(error)
         context = self.context
@@ -180,6 +181,7 @@ class WorkflowRun:
     ) -> StepOutcome:
         """Start a run and wait for its end, in the time of the step and of the workflow.
 
+        An attempt after one that failed resumes the same run: what is done is not done again.
         A child that is still at it then is cancelled by the engine, when this run ends. alone: not one of a list, whose
         records stand close together.
         """
@@ -200,7 +202,7 @@ class WorkflowRun:
             limit = own if limit is None else min(own, limit)
         try:
             async with asyncio.timeout(None if limit is None else max(0.0, limit - context.clock())):
-                outcome = await context.child(position, name, request)
+                outcome = await context.child(position, name, request, again=partial(self.runner.again, step))
         except TimeoutError:
             what = f"step {step.step_id!r}" if of_step else "the workflow"
             status = EnumStepStatus.UNKNOWN if of_step else _FAILED
@@ -315,8 +317,8 @@ class WorkflowRun:
             "output": output,
             "error": error_json(error),
             "steps": dict(results),
-            "lease": self._variables["lease"],
-            "token": self._variables["token"],
+            "lease": self._fence[0],
+            "token": self._fence[1],
             "epoch": self.epoch,
             "success_rate": done / counting if counting else 1.0,
             "parallelism_achieved": self.most_running,

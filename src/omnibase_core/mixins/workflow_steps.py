@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from pydantic import JsonValue
 from pydantic_core import to_jsonable_python
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 WORKFLOW_TIMEOUT: Final = "WorkflowTimeoutError"
 """`kind` of the error of a step for which the workflow's time was up."""
+_KEYS: Final = UUID("5e0f6c58-8f0a-5d0e-9d7b-4b1f3d0c2a77")
+"""The name space of ids that are made of idempotency keys."""
 _COMPLETED: Final = EnumStepStatus.COMPLETED
 _FAILED: Final = EnumStepStatus.FAILED
 _UNKNOWN: Final = EnumStepStatus.UNKNOWN
@@ -59,7 +61,8 @@ _HOPELESS: Final = frozenset(
 class StepCall:
     """What a node is told beside its input. started_at: of the run, recorded, so that pure nodes see it again.
 
-    issued: lease, token and epoch, which go into the outcome.
+    issued: lease, token and epoch, which go into the outcome. key: node and `idempotency_key` of the step, None without
+    one; then a target tells repetitions by `action_id`.
     """
 
     workflow_id: str
@@ -67,6 +70,7 @@ class StepCall:
     action_id: str
     started_at: datetime
     issued: Issued | None = None
+    key: str | None = None
 
 
 Compute = Callable[[JsonValue, StepCall], JsonValue]
@@ -100,7 +104,7 @@ class _Effect(MixinEffectExecution):
         output = await self.execute_effect(
             ModelEffectInput(
                 operation_data=dict(data),
-                operation_id=UUID(call.action_id),
+                operation_id=UUID(call.action_id) if call.key is None else uuid5(_KEYS, call.key),
                 metadata={"workflow_id": call.workflow_id, "step_id": call.step_id},
             )
         )
@@ -171,6 +175,13 @@ class StepRunner:
             EnumCoreErrorCode.CONFIGURATION_ERROR,
         )
 
+    def again(self, step: PlannedStep, outcome: StepOutcome, attempt: int) -> float | None:
+        """Seconds until the next attempt of a child workflow; None when this was the last (`Again`)."""
+        retry, error = step.retry, outcome.error
+        if attempt >= retry.attempts or error is None or not _may_help({error.kind}, error, retry.conditions):
+            return None
+        return retry.delay_s(attempt + 1, self._rng())
+
     def run_pure(
         self, bound: BoundStep, scope: WorkflowScope, call: StepCall, clock: Callable[[], float]
     ) -> StepOutcome:
@@ -219,7 +230,7 @@ class StepRunner:
                 attempt >= step.retry.attempts
                 or (unknown and not bound.repeatable)
                 or error.kind == WORKFLOW_TIMEOUT
-                or not _may_help(problem, error, step.retry.conditions)
+                or not _may_help({each.__name__ for each in type(problem).__mro__}, error, step.retry.conditions)
             ):
                 return StepOutcome(status, None, error, attempt, began, clock(), call.issued)
             attempt += 1
@@ -325,8 +336,7 @@ def _is_unknown(error: Exception) -> bool:
     )
 
 
-def _may_help(problem: BaseException, error: StepError, conditions: frozenset[str] | None) -> bool:
+def _may_help(kinds: set[str], error: StepError, conditions: frozenset[str] | None) -> bool:
     if conditions is None:
         return error.code not in _HOPELESS
-    names = {error.code.value, error.kind, *(each.__name__ for each in type(problem).__mro__)}
-    return not conditions.isdisjoint(names)
+    return not conditions.isdisjoint({error.code.value, error.kind, *kinds})

@@ -116,6 +116,10 @@ Work = Callable[[], Awaitable[StepOutcome]]
 """What a step does. It tells failures by its outcome and raises only when it is cancelled."""
 
 
+Again = Callable[[StepOutcome, int], float | None]
+"""Given how an attempt ended and its number: after how many seconds there is another one, None for no more."""
+
+
 class WorkflowStoppedError(BaseException):
     """The run must not go on in this process: cancelled, paused, handed over, or its lease is gone.
 
@@ -206,10 +210,12 @@ class DurableContext(Protocol):
         """What a query shows; the last one counts, nothing waits for it."""
         ...
 
-    async def child(self, position: int, name: str, request: "StartRequest", *, wait: bool = True) -> StepOutcome:
+    async def child(
+        self, position: int, name: str, request: "StartRequest", *, wait: bool = True, again: "Again | None" = None
+    ) -> StepOutcome:
         """Start a run of another workflow and wait for its end; a replay finds the same one.
 
-        It is cancelled with its parent, and when its parent fails.
+        It is cancelled with its parent, and when its parent fails. again: whether one that has failed is resumed.
         """
         ...
 

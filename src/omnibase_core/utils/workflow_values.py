@@ -29,7 +29,7 @@ SOURCES: Final = ("input", "steps", "item", "index", "workflow", "event")
 CONDITION_NAMES: Final = ("input", "steps", "item", "index", "event")
 _WHOLE: Final = ("input", "item", "index", "event")
 RUN_KEYS: Final = ("id", "name", "version")
-STEP_KEYS: Final = (*RUN_KEYS, "step_id", "action_id", "token", "attempt")
+STEP_KEYS: Final = (*RUN_KEYS, "step_id", "action_id", "idempotency_key", "token", "attempt")
 MAX_ITEMS: Final = BLOCK - 10
 """Entries of a `for_each` or a pipeline: each has a place in the journal."""
 _WHERE: Final = {

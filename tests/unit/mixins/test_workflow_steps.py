@@ -8,7 +8,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
-from omnibase_core.enums.enum_workflow import EnumWorkflowStepType
+from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumWorkflowStepType
 from omnibase_core.logging.redaction import register_secret
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.protocols.protocol_workflow_engine import StartRequest, StepOutcome, Work
@@ -86,6 +86,28 @@ def test_an_effect_gives_its_extracted_fields_and_its_action_id_reaches_the_targ
     assert done.output == {"a": {"post": {"id": 7}}}
     headers = getattr(handler.contexts[0], "headers")  # noqa: B009  # of the HTTP context
     assert headers["Idempotency-Key"] == done.result("a")["action_id"]
+
+
+def test_the_key_of_a_step_is_the_key_that_its_effect_carries() -> None:
+    """The same for the same key, whatever run asks; without one it is made of the action."""
+    text = EFFECT.format(idempotent="true")
+    own = text.replace('headers: {Idempotency-Key: "${input.key}"}', "idempotency_key: auto")
+    handler = ScriptedHandler({"id": 1}, {"id": 2}, {"id": 3}, {"id": 4})
+    nodes = {"effect.yaml": load_contract(own)}
+    keys = [lambda _: "order-7", lambda _: "order-7", lambda _: "order-8", None]
+
+    async def main() -> None:
+        for number, key in enumerate(keys):
+            spec = effect("a", make_input=order, idempotency_key=key)
+            engine = MemoryEngine(Bench(plan_of(spec), Service(), nodes, container_with(http=handler)).run)
+            await engine.start(StartRequest(f"w{number}", BUNDLE, None))
+            assert (await engine.wait(f"w{number}")).status is EnumRunStatus.COMPLETED
+            await engine.aclose()
+
+    run_virtual(main())
+    sent = [getattr(context, "headers")["Idempotency-Key"] for context in handler.contexts]  # noqa: B009  # as above
+    assert sent[0] == sent[1]
+    assert len(set(sent)) == 3
 
 
 def test_an_effect_of_which_nobody_knows_stays_unknown_and_is_not_repeated() -> None:
@@ -256,7 +278,6 @@ def test_steps_read_who_they_are() -> None:
             "id": "w",
             "name": "by hand",
             "version": "1.0.0",
-            "lease": "memory",
             "token": 1,
             "attempt": 1,
             "step_id": "a",

@@ -121,6 +121,27 @@ async def test_a_child_workflow_is_a_run_of_its_own(folder: Path) -> None:
     assert (child.parent_id, child.name, child.version) == ("w", "orders", "1.2.0")
 
 
+async def test_a_child_workflow_that_fails_is_resumed_as_its_step_says(folder: Path) -> None:
+    """What it has done is not done again; what repeating cannot mend is not repeated."""
+    retry = "retry: {max_retries: 2, base_delay_ms: 100}"
+    (folder / "outer.yaml").write_text(CHILD.replace("node: orders.yaml,", f"node: orders.yaml, {retry},"))
+    shop = Service({"{'order': 7}": [failure("busy"), {"order": 7}], "{'order': 8}": failure("busy")})
+    async with container_of(shop=shop) as container:
+        node = NodeOrchestrator.from_contract(container, folder / "outer.yaml")
+        well = await node.process(ModelOrchestratorInput(input_data={"n": 7}))
+        with pytest.raises(OrchestrationFailedError, match="busy"):
+            await node.process(ModelOrchestratorInput(input_data={"n": 8}))
+        with pytest.raises(OrchestrationFailedError) as unfit:
+            await node.process(ModelOrchestratorInput(input_data={"n": "x"}))
+
+    assert well.result == {"inner": {"placed": 7, "again": None}}
+    assert well.step_results["inner"].attempts == 2
+    assert len(shop.calls) == 2 + 3
+    partial = unfit.value.partial_output
+    assert partial is not None
+    assert partial.step_results["inner"].attempts == 1
+
+
 async def test_a_failed_run_raises_with_what_had_happened(folder: Path) -> None:
     """Partial output, the code of the step's error, and the action that failed."""
     async with container_of(
