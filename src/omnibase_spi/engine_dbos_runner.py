@@ -153,7 +153,7 @@ class DbosRunner:
             self._loop.call_later(_TOLD_AFTER_S, self._driver.run_ended)
 
     async def _end_children(self, control: RunControl) -> None:
-        """Cancel what a run has started and that goes on, before its failure is recorded; a repetition does so again."""
+        """Cancel what a run has started and that goes on, before its failure is recorded: so a replay does it too."""
         looking = partial(self._store.do, self._tables.with_descendants, [control.workflow_id])
         children = [each for each in await self._surely(control, looking) if each != control.workflow_id]
         if children:
