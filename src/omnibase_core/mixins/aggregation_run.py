@@ -13,9 +13,10 @@ from typing import Final, TypeVar, cast
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.aggregation_files import SpillDirectory
-from omnibase_core.mixins.aggregation_source import in_thread, source_of
+from omnibase_core.mixins.aggregation_source import source_of
 from omnibase_core.mixins.aggregation_store import AggregationStore, Begun
 from omnibase_core.mixins.effect_binding import Container
+from omnibase_core.mixins.threads import in_thread
 from omnibase_core.models.contracts.model_contract_reducer import ModelContractReducer
 from omnibase_core.models.model_reducer_output import ModelReducerOutput, ModelReductionMetrics
 from omnibase_core.protocols.protocol_state import ProtocolStateManager, ProtocolTransactionManager

@@ -1,18 +1,15 @@
 """Where the items of an aggregation come from: lists, iterables and async iterables, of items or of lists of items."""
 
-import asyncio
-import contextlib
 import inspect
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain, islice
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, Literal, cast
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.contracts.model_contract_reducer import ModelContractReducer
 from omnibase_core.utils.algorithms import Items
 
-T = TypeVar("T")
 Kind = Literal["auto", "items", "chunks"]
 _CHUNKS: Final = (list, tuple)
 
@@ -133,21 +130,3 @@ async def _skipped_async(chunks: AsyncIterator[Items], skip: int) -> AsyncIterat
     finally:
         if inspect.isasyncgen(chunks):
             await chunks.aclose()
-
-
-async def in_thread(call: Callable[[], T], on_cancel: Callable[[], None] | None = None) -> T:
-    """What `call` returns, from a thread. When this is cancelled, `on_cancel` may tell the thread to end; it is waited
-    for, so that nothing goes on behind the caller's back.
-    """
-    working = asyncio.ensure_future(asyncio.to_thread(call))
-    try:
-        return await asyncio.shield(working)
-    except asyncio.CancelledError:
-        if on_cancel is not None:
-            on_cancel()
-        while not working.done():
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await asyncio.shield(working)
-        if not working.cancelled():
-            working.exception()  # seen: nobody wants it now
-        raise

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_aggregation import EnumConflictResolution
 from omnibase_core.errors.onex_error import ConcurrentModificationError, StateConsistencyError
-from omnibase_core.mixins.aggregation_source import in_thread
+from omnibase_core.mixins.threads import in_thread
 from omnibase_core.models.contracts.model_contract_reducer import ModelContractReducer
 from omnibase_core.protocols.protocol_state import ProtocolStateManager, ProtocolTransactionManager
 from omnibase_core.utils.aggregation import Aggregation

@@ -13,7 +13,8 @@ class ModelComputeInput(BaseModel):
 
     data: any object, which is neither validated nor copied; a contract's pipeline wants JSON values. computation_type:
     names a computation that was registered at the node. cache_enabled: an equal earlier result may be given back.
-    parallel_enabled: the work may be split, where the computation says how. metadata: for the caller.
+    parallel_enabled: a registered function runs in a thread, so that the event loop goes on; contracts say themselves
+    on which workers they run. metadata: for the caller.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, cast
@@ -13,6 +14,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.mixins.mixin_compute_execution import MixinComputeExecution
+from omnibase_core.mixins.threads import in_thread
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeSubcontract
 from omnibase_core.models.model_compute_input import ModelComputeInput
@@ -33,8 +35,9 @@ class NodeCompute(MixinComputeExecution):
 
     `NodeCompute.from_contract(container, contract)` runs a contract's pipeline. A subclass that overrides
     `async def compute(self, input_data)` is code-driven. `register_computation(name, function)` adds a pure function
-    that inputs choose by `computation_type`. Work runs in the calling task and holds its event loop until it ends; only
-    contracts have limits of time, and may run in a process for them.
+    that inputs choose by `computation_type`. Work runs in the calling task and holds its event loop until it ends, save
+    that a registered function runs in a thread for an input with `parallel_enabled`; only contracts have limits of
+    time, and may run in a process for them.
 
     cache_ttl_seconds: how long a result is given back to inputs with `cache_enabled`. purity: `enforce` fails code that
     opens files or sockets, or reads the clock or randomness, with a PurityError; a contract's steps do none of it.
@@ -127,26 +130,32 @@ class NodeCompute(MixinComputeExecution):
             correlation_id=correlation_id,
             processing_time_ms=(time.perf_counter() - began) * 1e3,
             cache_hit=hit,
-            parallel_execution_used=pipeline is not None and self._on_workers,
+            parallel_execution_used=not hit and self._beside_the_loop(input_data),
             pipeline=pipeline,
         )
 
-    @property
-    def _on_workers(self) -> bool:
+    def _beside_the_loop(self, input_data: ModelComputeInput) -> bool:
+        if self._runs_in_thread(input_data):
+            return True
+        if self._runs_code(input_data):
+            return False
         parallel = self.compute_subcontract.parallel
         return parallel is not None and parallel.chosen_backend != "serial"
 
-    async def _run(self, input_data: ModelComputeInput) -> tuple[object, ModelComputePipelineResult | None]:
+    def _runs_code(self, input_data: ModelComputeInput) -> bool:
         chosen = input_data.computation_type
-        named = chosen in self._computations or chosen != DEFAULT_COMPUTATION
-        if not self._is_code_driven and not named:
+        return self._is_code_driven or chosen in self._computations or chosen != DEFAULT_COMPUTATION
+
+    async def _run(self, input_data: ModelComputeInput) -> tuple[object, ModelComputePipelineResult | None]:
+        if not self._runs_code(input_data):
             data = cast("JsonValue", input_data.data)  # steps judge what they are given
             pipeline = await self.compute_in_time(data, cluster=self._cluster)
             return pipeline.output, pipeline
         try:
-            if self.purity == "enforce":
-                return await self._guarded(input_data), None
-            return await self.compute(input_data), None
+            if self._runs_in_thread(input_data):
+                return await in_thread(lambda: self._call(input_data)), None
+            with self._guard(input_data):
+                return await self.compute(input_data), None
         except ModelOnexError:
             raise
         except Exception as error:  # the boundary of a code-driven node
@@ -157,11 +166,21 @@ class NodeCompute(MixinComputeExecution):
                 {"computation_type": input_data.computation_type},
             ) from error
 
-    async def _guarded(self, input_data: ModelComputeInput) -> object:
+    def _runs_in_thread(self, input_data: ModelComputeInput) -> bool:
+        named = input_data.computation_type in self._computations
+        return input_data.parallel_enabled and named and not self._is_code_driven
+
+    def _call(self, input_data: ModelComputeInput) -> object:
+        """A registered function, where nothing waits."""
+        with self._guard(input_data):
+            return self._computations[input_data.computation_type](input_data.data)
+
+    def _guard(self, input_data: ModelComputeInput) -> AbstractContextManager[object]:
+        if self.purity == "off":
+            return nullcontext()
         from omnibase_core.mixins.purity_guard import PurityGuard  # for development
 
-        with PurityGuard(f"{type(self).__name__}: computation {input_data.computation_type!r}"):
-            return await self.compute(input_data)
+        return PurityGuard(f"{type(self).__name__}: computation {input_data.computation_type!r}")
 
     def _cluster(self) -> "Executor":
         from omnibase_core.protocols.protocol_services import ProtocolComputeCluster

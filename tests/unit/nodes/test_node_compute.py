@@ -1,7 +1,9 @@
 """The COMPUTE node: contracts, subclasses, registered functions, and the cache."""
 
+import asyncio
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import cast
@@ -147,6 +149,29 @@ def test_a_coroutine_function_is_no_registered_computation() -> None:
         NodeCompute().register_computation("later", later)
 
     assert caught.value.error_code == "VALIDATION_ERROR"
+
+
+async def test_a_registered_function_runs_in_a_thread_where_the_input_allows_it() -> None:
+    """The event loop goes on meanwhile; errors, the guard and the cache are as they always are."""
+    node, met = NodeCompute(), threading.Barrier(2)
+
+    def meet(data: object) -> object:
+        met.wait(5)
+        return data
+
+    node.register_computation("meet", meet)
+    node.register_computation("clock", lambda _data: time.time())
+    apart = {"parallel_enabled": True, "cache_enabled": True}
+
+    both = await asyncio.gather(
+        *(node.process(ModelComputeInput(data=at, computation_type="meet", **apart)) for at in range(2))
+    )
+    again = await node.process(ModelComputeInput(data=1, computation_type="meet", **apart))
+    assert [(output.result, output.parallel_execution_used) for output in both] == [(0, True), (1, True)]
+    assert (again.result, again.cache_hit, again.parallel_execution_used) == (1, True, False)
+    node.purity = "enforce"
+    with pytest.raises(PurityError, match="computation 'clock' has to be pure"):
+        await node.process(ModelComputeInput(data=1, computation_type="clock", parallel_enabled=True))
 
 
 async def test_a_name_that_nobody_registered_is_refused() -> None:
