@@ -39,8 +39,12 @@ def onex(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
     """The command line, in an empty directory and without settings of the surroundings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ONEX_CONFIG", raising=False)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     yield Onex(capsys)
-    logging.getLogger("dbos").handlers.clear()  # made with the stream of this test, which is closed after it
+    root.handlers[:] = handlers  # what `--debug` adds writes to the stream of this test, which is closed after it
+    root.setLevel(level)
+    logging.getLogger("dbos").handlers.clear()  # likewise
 
 
 GREETING = """\
