@@ -1,8 +1,7 @@
 """Looks on while runs of workflows are carried out: what a program tells its user of them."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol
+from typing import Concatenate, ParamSpec, Protocol, cast
 from uuid import UUID
 
 from pydantic import JsonValue
@@ -12,7 +11,6 @@ from omnibase_core.mixins.workflow_run import STEP_COMPLETED_EVENT
 from omnibase_core.protocols.protocol_workflow_engine import (
     DurableContext,
     RunWorkflow,
-    Signal,
     StepOutcome,
     Work,
     WorkflowBundle,
@@ -57,7 +55,8 @@ class WatchedRuns:
         watch, workflow_id = self._watch, context.workflow_id
         watch.run_begun(workflow_id, bundle)
         try:
-            document = await self._run(_WatchedContext(context, watch), bundle, input_data)
+            watched = cast("DurableContext", _WatchedContext(context, watch))  # it hands on what it does not name
+            document = await self._run(watched, bundle, input_data)
         except WorkflowStoppedError as stopped:
             watch.run_ended(workflow_id, stopped.reason, None)
             raise
@@ -72,36 +71,30 @@ class WatchedRuns:
 
 
 class _WatchedContext:
-    """A `DurableContext` that tells when the work of a step begins and that wants to hear of its end."""
+    """A `DurableContext` that tells when the work of a step begins and that wants to hear of its end.
 
-    tells = True
+    What it does not name itself is the engine's.
+    """
 
     def __init__(self, inner: DurableContext, watch: RunWatch) -> None:
         self._inner = inner
         self._watch = watch
-        self.workflow_id = inner.workflow_id
-        self.clock = inner.clock
-        self.new_id = inner.new_id
-        self.set_progress = inner.set_progress
-        self.child = inner.child
-        if not TYPE_CHECKING:  # the signature of the seam, whatever options it has, and a word before
-            self.child = self._telling(inner.child)
         self._begun: set[str] = set()
+        self.child = self._telling(inner.child)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
 
     def wants(self, event_type: str) -> bool:
         """Whether to make such an event: each end of a step is told."""
         asked = getattr(self._inner, "wants", None)
         return event_type == STEP_COMPLETED_EVENT or asked is None or bool(asked(event_type))
 
-    @property
-    def fence(self) -> tuple[str, int]:
-        return self._inner.fence
-
     def _begins(self, name: str) -> None:
         step = name.partition("[")[0]
         if step not in self._begun:
             self._begun.add(step)
-            self._watch.step_begun(self.workflow_id, step)
+            self._watch.step_begun(self._inner.workflow_id, step)
 
     def _told(self, name: str, work: Work) -> Work:
         async def begin() -> StepOutcome:
@@ -131,22 +124,7 @@ class _WatchedContext:
     ) -> StepOutcome:
         return await self._inner.tx_step(position, name, connection_name, self._told(name, work), timeout_s=timeout_s)
 
-    async def sleep_until(self, position: int, when: datetime) -> None:
-        await self._inner.sleep_until(position, when)
-
-    async def now(self, position: int) -> datetime:
-        return await self._inner.now(position)
-
-    async def receive(self, position: int, topic: str, deadline: datetime | None) -> Signal | None:
-        return await self._inner.receive(position, topic, deadline)
-
     async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
         if event_type == STEP_COMPLETED_EVENT and isinstance(payload, dict):
-            self._watch.step_ended(self.workflow_id, str(payload["step_id"]), payload)
+            self._watch.step_ended(self._inner.workflow_id, str(payload["step_id"]), payload)
         await self._inner.emit(event_type, payload, event_id)
-
-    async def patch(self, position: int, name: str) -> bool:
-        return await self._inner.patch(position, name)
-
-    async def continue_as_new(self, input_data: JsonValue) -> None:
-        await self._inner.continue_as_new(input_data)
