@@ -31,6 +31,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 from omnibase_spi.engine_dbos_link import Record
 from omnibase_spi.engine_dbos_tables import NOTE, Loaded
 from omnibase_spi.engine_memory_store import ids_of
+from omnibase_spi.workflow_anew import times_asked, times_done
 from omnibase_spi.workflow_tx import TransactionalSteps
 
 _LONGEST_SLEEP_S: Final = 3600.0
@@ -219,8 +220,8 @@ class DbosContext:
             )
             raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
         key = self.workflow_id
-        if begun_anew := sum(cut <= position for cut in self._cuts):
-            key = f"{key}#{begun_anew}"
+        if anew := self.anew(position):
+            key = f"{key}#{anew}"
         return await self.step(
             position, name, lambda: transactions.run(connection_name, key, position, work), timeout_s=timeout_s
         )
@@ -266,6 +267,9 @@ class DbosContext:
         )
         return _signal_of((await self._note(position, name, value)).value)
 
+    def anew(self, position: int) -> int:
+        return times_asked(self._cuts, position) if self._cuts else 0
+
     async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
         self._control.check()
         await self._host.publish(event_type, payload, event_id)
@@ -282,7 +286,11 @@ class DbosContext:
             return recorded
         self._control.check()
         started = time.time()
+        if done := times_done(self._cuts, position):
+            request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
         view = await self._host.start_child(self._control, request, wait=wait)
+        if wait and view.status is EnumRunStatus.FAILED and self.anew(position) > done:
+            await self._host.resume_child(self._control, request.workflow_id)
         outcome = _outcome_of(view, started, waited=False)
         for attempt in count(1) if wait else ():
             view = await self._host.wait_for(request.workflow_id, self._control)

@@ -30,6 +30,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 )
 from omnibase_spi.engine_dbos_views import Row, SqlValue, bundle_of, text_of, undone_in, view_of
 from omnibase_spi.engine_memory_store import hash_of
+from omnibase_spi.workflow_anew import failed_at, undone_at
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -64,7 +65,7 @@ _ENDED_BEFORE: Final = (
     "AND p.status IN ('ENQUEUED', 'DELAYED', 'PENDING')) ORDER BY w.completed_at LIMIT :limit"
 )
 _OWNER: Final = (
-    "SELECT r.cuts, w.owner_xid FROM {s}onex_runs r JOIN {s}workflow_status w "
+    "SELECT w.owner_xid FROM {s}onex_runs r JOIN {s}workflow_status w "
     "ON w.workflow_uuid = r.workflow_id WHERE r.workflow_id = :id"
 )
 _FORGET_RECORDS: Final = (
@@ -96,7 +97,7 @@ _ENDED_WELL: Final = frozenset({EnumStepStatus.COMPLETED, EnumStepStatus.SKIPPED
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What an execution starts from. cuts: the positions from which the run was begun anew, in order."""
+    """What an execution starts from. cuts: what was begun anew (`workflow_anew`), in order."""
 
     bundle: WorkflowBundle
     input_data: JsonValue
@@ -328,14 +329,21 @@ class WorkflowTables:
                 self._drop(connection, workflow_id, 0, 1)
                 undone = undone_in(view.output)
                 records = self._journal(connection, workflow_id)
+                anew: list[int] = []
                 for record in records:
-                    well = record.outcome.status in _ENDED_WELL and record.name.partition("[")[0] not in undone
-                    if not well:
+                    was_undone = record.name.partition("[")[0] in undone
+                    if was_undone:
+                        anew.append(undone_at(record.position))
+                    elif record.outcome.status is EnumStepStatus.FAILED:
+                        anew.append(failed_at(record.position))
+                    if was_undone or record.outcome.status not in _ENDED_WELL:
                         self._drop(connection, workflow_id, record.position, record.position + 1)
                         block = record.position // BLOCK
                         for note in records:
                             if note.position // BLOCK == block and note.name.startswith(NOTE):
                                 self._drop(connection, workflow_id, note.position, note.position + 1)
+                if anew:
+                    self._begin_anew(connection, workflow_id, anew)
             self._queue_again(connection, workflow_id)
 
     def _queue_again(self, connection: "sa.Connection", workflow_id: str) -> None:
@@ -368,12 +376,7 @@ class WorkflowTables:
                 return False
             self._drop(connection, workflow_id, 0, 1)
             self._drop(connection, workflow_id, cut, 1 << 31)
-            self.change_in(
-                connection,
-                "UPDATE {s}onex_runs SET cuts = :cuts, wanted = NULL WHERE workflow_id = :id",
-                cuts=json.dumps([*json.loads(text_of(found["cuts"])), cut]),
-                id=workflow_id,
-            )
+            self._begin_anew(connection, workflow_id, [cut])
             if input_data is not None:
                 self.change_in(
                     connection,
@@ -383,6 +386,15 @@ class WorkflowTables:
                 )
             self._queue_again(connection, workflow_id)
             return True
+
+    def _begin_anew(self, connection: "sa.Connection", workflow_id: str, entries: Sequence[int]) -> None:
+        found = self.rows_in(connection, "SELECT cuts FROM {s}onex_runs WHERE workflow_id = :id", id=workflow_id)[0]
+        self.change_in(
+            connection,
+            "UPDATE {s}onex_runs SET cuts = :cuts, wanted = NULL WHERE workflow_id = :id",
+            cuts=json.dumps([*json.loads(text_of(found["cuts"])), *entries]),
+            id=workflow_id,
+        )
 
     def copy_records(self, connection: "sa.Connection", source: str, target: str, cut: int) -> None:
         self.change_in(

@@ -36,6 +36,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 )
 from omnibase_spi.engine_memory_context import MemoryContext
 from omnibase_spi.engine_memory_store import MemoryRun, MemoryStore, hash_of, matches
+from omnibase_spi.workflow_anew import failed_at, undone_at
 from omnibase_spi.workflow_cron import next_time, times_between, with_next
 
 if TYPE_CHECKING:
@@ -405,6 +406,7 @@ class MemoryEngine:
             self._stop(run, "paused")
             await asyncio.wait([run.task])
         run.drop_from(position)
+        run.anew.append(position)
         run.output, run.error, run.stop = None, None, None
         self._enqueue(run)
         return run.view()
@@ -606,8 +608,13 @@ def _forget_failures(run: MemoryRun) -> None:
     again = {str(each.get(key)) for each in _compensations(run) for key in ("by", "step_id")}
     for position, record in list(run.records.items()):
         well = record.outcome.status in {EnumStepStatus.COMPLETED, EnumStepStatus.SKIPPED}
-        if not well or record.name.partition("[")[0] in again:
+        undone = record.name.partition("[")[0] in again
+        if not well or undone:
             del run.records[position]
+            if undone:
+                run.anew.append(undone_at(position))
+            elif record.outcome.status is EnumStepStatus.FAILED:
+                run.anew.append(failed_at(position))
             start = position // BLOCK * BLOCK
             for journal in (run.times, run.received):
                 for each in [each for each in journal if start <= each < start + BLOCK]:

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Protocol
@@ -28,6 +29,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 )
 from omnibase_spi.engine_memory_events import RunEvents
 from omnibase_spi.engine_memory_store import MemoryRun, ids_of
+from omnibase_spi.workflow_anew import times_asked, times_done
 
 _STATUS = {
     EnumRunStatus.COMPLETED: EnumStepStatus.COMPLETED,
@@ -156,11 +158,13 @@ class MemoryContext:
         timeout_s: float | None = None,
     ) -> StepOutcome:
         """See `DurableContext.tx_step`."""
+        anew = self.anew(position)
+        key = f"{self.workflow_id}#{anew}" if anew else self.workflow_id
 
         async def transact() -> StepOutcome:
             began = self.clock()
             try:
-                return await self._host.transact(connection_name, self.workflow_id, position, work)
+                return await self._host.transact(connection_name, key, position, work)
             except ModelOnexError as error:
                 failure = StepError(error.error_code, type(error).__name__, error.message)
                 return StepOutcome(EnumStepStatus.FAILED, None, failure, 1, began, self.clock())
@@ -202,6 +206,11 @@ class MemoryContext:
         signal = run.received[position] = waiting.popleft()
         return signal
 
+    def anew(self, position: int) -> int:
+        """See `DurableContext.anew`."""
+        entries = self._run.anew
+        return times_asked(entries, position) if entries else 0
+
     async def emit(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
         """See `DurableContext.emit`."""
         events = self._host.events
@@ -227,12 +236,15 @@ class MemoryContext:
             return record.outcome
         self._check()
         began = self.clock()
+        if done := times_done(self._run.anew, position):
+            request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
         view = await self._host.start(request)
         if request.workflow_id not in self._run.children:
             self._run.children.append(request.workflow_id)
         if not wait:
             return await self.step(position, name, _given(StepOutcome(EnumStepStatus.COMPLETED, request.workflow_id)))
-        if view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
+        failed_before = view.status is EnumRunStatus.FAILED and self.anew(position) > done
+        if failed_before or view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
             await self._host.resume(request.workflow_id)  # its parent goes on, so it does
         for attempt in count(1):
             view = await self._host.wait(request.workflow_id)
@@ -274,6 +286,7 @@ class MemoryContext:
         )
         for journal in (run.records, run.times, run.received, run.patches):
             journal.clear()
+        run.anew.append(0)
         run.generation += 1
         run.stop = "continued"
         raise WorkflowStoppedError("continued")

@@ -33,7 +33,9 @@ _RUNS: Final = NamedIds(UUID("1f6a3f0e-0b1d-5c55-8b43-6f6f3f1c9a10"))
 
 @dataclass(slots=True)
 class MemoryRun:
-    """A run. records, times, received: the journal, by position. generation: grows with `continue_as_new`."""
+    """A run. records, times, received: the journal, by position. generation: grows with `continue_as_new`. anew: what
+    was begun anew (`workflow_anew`).
+    """
 
     request: StartRequest
     status: EnumRunStatus
@@ -49,6 +51,7 @@ class MemoryRun:
     seen: set[str] = field(default_factory=set)
     topics: set[str] = field(default_factory=set)
     children: list[str] = field(default_factory=list)
+    anew: list[int] = field(default_factory=list)
     output: JsonValue = None
     error: StepError | None = None
     progress: JsonValue = None

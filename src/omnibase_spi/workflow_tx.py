@@ -8,10 +8,11 @@ the outcome. What the step does goes through the same `DbAdapter` and so joins t
 import json
 from typing import Final
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.enums.enum_workflow import EnumStepStatus
 from omnibase_core.errors.effect_fault import EffectFault
-from omnibase_core.protocols.protocol_workflow_engine import StepOutcome, Work
+from omnibase_core.protocols.protocol_workflow_engine import StepError, StepOutcome, Work
 from omnibase_spi.db.adapter import DbAdapter
 from omnibase_spi.db.own_table import SqlTable
 
@@ -42,14 +43,18 @@ class TransactionalSteps:
         """Do the work and commit its outcome with it, or give the outcome that stands there.
 
         An outcome that is not `completed` rolls everything back and leaves no row. Raises EffectFault when the
-        transaction could not be begun or committed. After a COMMIT whose answer was lost the row tells.
+        transaction could not be begun or committed. After a COMMIT whose answer was lost the row tells; where that
+        cannot be asked for either, the outcome is `unknown`.
         """
         for left in range(_LOOKS - 1, -1, -1):
             try:
                 return await self._once(connection_name, workflow_id, position, work)
             except EffectFault as fault:
-                if fault.phase is not EnumFaultPhase.AMBIGUOUS or not left:
+                if fault.phase is not EnumFaultPhase.AMBIGUOUS:
                     raise
+                if not left:
+                    error = StepError(EnumCoreErrorCode.OUTCOME_UNKNOWN, type(fault).__name__, fault.message)
+                    return StepOutcome(EnumStepStatus.UNKNOWN, None, error)
         raise AssertionError  # the last look returns or raises
 
     async def _once(self, connection_name: str, workflow_id: str, position: int, work: Work) -> StepOutcome:

@@ -522,6 +522,77 @@ async def test_a_failed_run_is_resumed_without_what_it_has_done(source: EngineSo
     assert calls == [1, "shaky", "shaky"]
 
 
+async def test_what_is_done_anew_is_another_action(source: EngineSource) -> None:
+    """After a failure, after it was undone, after a rewind; not when nobody knows what became of it."""
+    trouble = [True]
+    seen: list[tuple[int, ...]] = []
+
+    def ends(status: EnumStepStatus) -> Work:
+        async def work() -> StepOutcome:
+            return StepOutcome(status if trouble[0] else COMPLETED)
+
+        return work
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, _input: JsonValue) -> JsonValue:
+        seen.append(tuple(context.anew(position_of(index)) for index in range(4)))
+        await context.step(position_of(0), "good", gives(1))
+        await context.step(position_of(1), "undone", gives(2))
+        await context.step(position_of(2), "failed", ends(EnumStepStatus.FAILED))
+        await context.step(position_of(3), "unknown", ends(EnumStepStatus.UNKNOWN))
+        if trouble[0]:
+            await context.step(position_of(4), "undo", gives(3))
+            undone = [{"step_id": "undone", "by": "undo", "status": "completed"}]
+            document = {"steps": {}, "compensations": undone}
+            raise WorkflowExecutionError("no", EnumCoreErrorCode.OPERATION_FAILED, {"document": document})
+        return "done"
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    await engine.wait("a", SOON)
+    trouble[0] = False
+    await engine.resume("a")
+    await engine.wait("a", SOON)
+    await engine.rewind("a", "failed")
+    again = await engine.wait("a", SOON)
+
+    assert again.output == "done"
+    assert seen == [(0, 0, 0, 0), (0, 1, 1, 0), (0, 1, 2, 1)]
+
+
+async def test_a_child_of_a_parent_that_goes_on_is_what_its_parent_needs(source: EngineSource) -> None:
+    """Resumed where it failed; another run where the parent was rewound behind it."""
+    trouble = [True]
+    calls: list[JsonValue] = []
+
+    async def shaky() -> StepOutcome:
+        calls.append("shaky")
+        return StepOutcome(EnumStepStatus.FAILED if trouble[0] else COMPLETED)
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        if input_data == "child":
+            await context.step(position_of(0), "one", gives("one", calls))
+            if (await context.step(position_of(1), "two", shaky)).status is not COMPLETED:
+                raise WorkflowExecutionError("no")
+            return context.workflow_id
+        child = await context.child(position_of(0), "c", StartRequest("a.c", BUNDLE, "child", parent_id="a"))
+        if child.status is not COMPLETED:
+            raise WorkflowExecutionError("no")
+        return child.value
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    failed = await engine.wait("a", SOON)
+    trouble[0] = False
+    await engine.resume("a")
+    resumed = await engine.wait("a", SOON)
+    await engine.rewind("a", "c")
+    rewound = await engine.wait("a", SOON)
+
+    assert failed.status is EnumRunStatus.FAILED
+    assert (resumed.output, rewound.output) == ("a.c", "a.c~1")
+    assert calls == ["one", "shaky", "shaky", "one", "shaky"]
+
+
 async def test_fork_keeps_the_records_before_a_step_and_leaves_the_run_alone(source: EngineSource) -> None:
     """A new run with a history."""
     steps = Steps()

@@ -6,16 +6,30 @@ from pathlib import Path
 
 import pytest
 
+from omnibase_core.enums.enum_workflow import EnumRunStatus
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.nodes import ModelOrchestratorInput, NodeOrchestrator, OrchestrationFailedError
+from omnibase_core.protocols.protocol_workflow_engine import EngineDriver
 from omnibase_spi.bootstrap import register_effect_handlers
+from tests.support.workflows import Service, failure
 
 WORKFLOW = """
 orchestrator_subcontract:
   workflow_name: stock
   steps:
     - {step_id: take, step_type: effect, node: take.yaml, input: {item: "${input.item}"}}
+"""
+UNDONE = """
+orchestrator_subcontract:
+  workflow_name: stock
+  steps:
+    - step_id: take
+      step_type: effect
+      node: take.yaml
+      input: {item: "${input.item}"}
+      compensate: {step_type: effect, node: back.yaml, input: {item: "${input.item}"}}
+    - {step_id: pay, step_type: effect, node: pay, input: {}, depends_on: [take]}
 """
 TAKE = """
 effect_subcontract:
@@ -88,3 +102,36 @@ async def test_a_database_step_that_fails_leaves_nothing(shop: Path) -> None:
 
     assert rows(shop, "SELECT item FROM log") == [("book",)]
     assert len(rows(shop, "SELECT * FROM onex_workflow_tx")) == 1
+
+
+async def test_a_database_step_that_was_undone_is_done_again_when_its_run_goes_on(shop: Path) -> None:
+    """Resumed after its compensation, and rewound: the record of the time before does not stand for the effect."""
+    (shop / "back.yaml").write_text(
+        TAKE.replace("left_over - 1", "left_over + 1").replace("subcontract_name: take", "subcontract_name: back")
+    )
+    (shop / "stock.yaml").write_text(UNDONE)
+    container = ModelONEXContainer()
+    url = f"sqlite:///{shop}/shop.db"
+    register_effect_handlers(container, ModelSettings.model_validate({"connections": {"shop": {"url": url}}}))
+    pay = Service({"{}": [failure("no money"), "paid"]})
+    container.register_service("pay", pay)
+    async with container:
+        node = NodeOrchestrator.from_contract(container, shop / "stock.yaml")
+        with pytest.raises(OrchestrationFailedError, match="no money"):
+            await node.process(ModelOrchestratorInput(workflow_id="w", input_data={"item": "book"}))
+        undone = rows(shop, "SELECT left_over FROM stock")
+        engine = container.get_service("EngineDriver")
+        assert isinstance(engine, EngineDriver)
+        await engine.resume("w")
+        resumed = await engine.wait("w")
+        taken_again = rows(shop, "SELECT left_over FROM stock")
+        with closing(sqlite3.connect(shop / "shop.db")) as connection:
+            connection.execute("UPDATE stock SET left_over = 5")
+            connection.commit()
+        await engine.rewind("w", "take")
+        await engine.wait("w")
+
+    assert undone == [(1,)]
+    assert resumed.status is EnumRunStatus.COMPLETED
+    assert taken_again == [(0,)]
+    assert rows(shop, "SELECT left_over FROM stock") == [(4,)]

@@ -87,6 +87,7 @@ class WorkflowRun:
         self.running = self.most_running = self.epoch = 0
         self._action_ids: dict[int, str] = {}
         self._new_id = context.new_id
+        self._anew = context.anew
         self._workflow_id = context.workflow_id
         self._wants: Callable[[str], bool] | None = getattr(context, "wants", None)  # an engine may know who listens
         self._fence = context.fence
@@ -102,13 +103,17 @@ class WorkflowRun:
 
     def call(self, step: PlannedStep, number: int | None = None) -> StepCall:
         if number is not None:
-            action_id = str(self._new_id(f"action/{step.step_id}/{number}"))
+            action_id = self._action_id(f"action/{step.step_id}/{number}", position_of(step.index, 2 + number))
         else:
             known = self._action_ids.get(step.index)
-            action_id = known or str(self._new_id(f"action/{step.step_id}"))
+            action_id = known or self._action_id(f"action/{step.step_id}", position_of(step.index))
             self._action_ids[step.index] = action_id
         lease, token = self._fence
         return StepCall(self._workflow_id, step.step_id, action_id, self.started, Issued(lease, token, self.epoch))
+
+    def _action_id(self, name: str, position: int) -> str:
+        anew = self._anew(position)
+        return str(self._new_id(f"{name}#{anew}" if anew else name))
 
     def scope(
         self,

@@ -194,6 +194,13 @@ class DurableContext(Protocol):
         """The time, recorded: a replay sees the same."""
         ...
 
+    def anew(self, position: int) -> int:
+        """How often this place was begun anew by people: rewound, or resumed after it failed or was undone.
+
+        What is done anew is another action, which no target may take for a repetition. A replay sees the same.
+        """
+        ...
+
     def new_id(self, name: str) -> UUID:
         """An id made of the run and `name`: the same in each replay."""
         ...
