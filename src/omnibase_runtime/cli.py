@@ -93,7 +93,7 @@ def _onex(
         bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Effects (HTTP, SQL, Kafka, files) declared in typed contracts: checked, planned, run and explained."""
+    """Typed contracts of effects, computations, reducers and workflows: checked, planned, run and explained."""
     from omnibase_runtime.commands import _console
 
     _console.mode = _console.Mode(debug=debug)
