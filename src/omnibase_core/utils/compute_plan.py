@@ -84,7 +84,7 @@ def compile_again(
     contract: ModelComputeSubcontract, documents: Documents, report: Report = _judged_before
 ) -> ComputePlan:
     """The same from schemas that have been read. report: not needed for a contract that was compiled before."""
-    compiler = _Compiler(compile_schemas(documents, report), report)
+    compiler = _Compiler(compile_schemas(contract, documents, report), report)
     steps, _ = compiler.steps(contract.__dict__.get("pipeline", []), ("pipeline",), frozenset())
     limit = contract.__dict__.get("pipeline_timeout_ms")
     limits = compiler.limits if limit is None else [*compiler.limits, limit]

@@ -57,12 +57,19 @@ def read_schemas(contract: ModelComputeSubcontract, files: ContractFiles | None,
     return documents
 
 
-def compile_schemas(documents: Documents, report: Report) -> dict[str, Check]:
+def compile_schemas(contract: ModelComputeSubcontract, documents: Documents, report: Report) -> dict[str, Check]:
     """The checks of schemas, by name; one that is no schema has a check of no use."""
     return {
-        name: compile_schema_check(document, _SUBJECTS.get(name, "the value"), path, report)
+        name: compile_schema_check(
+            document, _SUBJECTS.get(name, "the value"), path, report, inline=not _is_of_a_file(contract, path)
+        )
         for name, (path, document) in documents.items()
     }
+
+
+def _is_of_a_file(contract: ModelComputeSubcontract, path: KeyPath) -> bool:
+    given = contract.__dict__[str(path[0])]
+    return isinstance(given if len(path) == 1 else given[path[1]], str)
 
 
 _SUBJECTS: Final = {"input_schema": "the input", "output_schema": "the output"}

@@ -144,7 +144,7 @@ def _shape(annotation: object) -> Shape:
             parts |= {"items": _shape(get_args(base)[0]), **_lengths(metadata)}
             words.append("a list")
         elif get_origin(base) is dict:
-            parts["values"] = _shape(get_args(base)[1])
+            parts |= {"values": _shape(get_args(base)[1]), **_lengths(metadata)}
             words.append("a mapping")
         elif get_origin(base) is Literal or (isinstance(base, type) and issubclass(base, Enum)):
             members = get_args(base) if get_origin(base) is Literal else cast("type[Enum]", base)  # one of the two
@@ -259,6 +259,7 @@ class PartJudge:
                 return self.model(shape.model, value, path)
             if shape.values is not None:
                 inner = shape.values
+                self._count(shape, value, path)
                 entries = {key: self.value(inner, entry, (*path, key)) for key, entry in value.items()}
                 return _BAD if _BAD in entries.values() else entries
         if isinstance(value, list) and shape.items is not None:
@@ -269,7 +270,7 @@ class PartJudge:
             self._wrong(shape, value, path)
             return _BAD
 
-    def _list(self, shape: Shape, inner: Shape, value: list[JsonValue], path: KeyPath) -> object:
+    def _count(self, shape: Shape, value: list[JsonValue] | dict[str, JsonValue], path: KeyPath) -> None:
         count = len(value)
         if count < shape.least or (shape.most is not None and count > shape.most):
             self.findings.add(
@@ -278,9 +279,12 @@ class PartJudge:
                 path,
                 at="key",
                 found=show(value),
-                allowed=f"{shape.least} to {shape.most} entries" if shape.most else f"at least {shape.least} entries",
+                allowed=f"{shape.least} to {shape.most} entries" if shape.most else f"at least {shape.least}",
                 fix="split the contract" if count else "add an entry",
             )
+
+    def _list(self, shape: Shape, inner: Shape, value: list[JsonValue], path: KeyPath) -> object:
+        self._count(shape, value, path)
         judged = [self.value(inner, entry, (*path, index)) for index, entry in enumerate(value[: shape.most])]
         if inner.model is ModelEffectOperation:  # operations keep their places, because findings name them by index
             return [_nothing(index) if entry is _BAD else entry for index, entry in enumerate(judged)]

@@ -115,28 +115,48 @@ _WHATEVER_IS_INSIDE: Final = frozenset(
 
 
 def compile_schema_check(
-    schema: Mapping[str, JsonValue], what: str, path: KeyPath, report: Callable[[Breach], None]
+    schema: Mapping[str, JsonValue],
+    what: str,
+    path: KeyPath,
+    report: Callable[[Breach], None],
+    *,
+    inline: bool = True,
 ) -> SchemaCheck:
     """The check of a schema; `what` says whose document it is.
 
-    path: where the schema stands in the contract.
+    path: where the schema stands in the contract, or, unless it is inline, the name of its file.
     """
     import jsonschema_rs  # only for contracts that have a schema
 
     try:
         validator = jsonschema_rs.Draft202012Validator(dict(schema), retriever=_no_remote_schema)
     except (ValueError, jsonschema_rs.ReferencingError) as error:
-        detail = str(error).split("\n", 1)[0]
-        report(
-            Breach(
-                "E-INPUT-SCHEMA",
-                f"{path[-1]} is no JSON Schema 2020-12: {detail}",
-                path,
-                fix="references stay inside the schema: '#/$defs/...'",
-            )
-        )
+        report(_no_schema(error, path, inline=inline))
         validator = jsonschema_rs.Draft202012Validator({})  # the plan is not run
     return SchemaCheck(validator, what)
+
+
+_TYPES: Final = "array, boolean, integer, null, number, object, string"
+
+
+def _no_schema(error: Exception, path: KeyPath, *, inline: bool) -> Breach:
+    """What is wrong with a schema, and where: it points outside, or else a place in it breaks a rule."""
+    inside: KeyPath = (*getattr(error, "instance_path", ()),)
+    detail = str(error).split("\n", 1)[0]
+    if not inside:
+        fix = "references stay inside the schema: '#/$defs/...'"
+        return Breach("E-INPUT-SCHEMA", f"{path[-1]} is no JSON Schema 2020-12: {detail}", path, fix=fix)
+    place = ".".join(map(str, inside))
+    of_types = "type" in inside[-2:]
+    if of_types:
+        detail = f"{getattr(error, 'instance', None)!r} is no type"
+    return Breach(
+        "E-INPUT-SCHEMA",
+        f"{path[-1]} is no JSON Schema 2020-12: at {place}: {detail}",
+        (*path, *inside) if inline else path,
+        allowed=_TYPES if of_types else "",
+        fix=f"mend {place}",
+    )
 
 
 def _described(error: "jsonschema_rs.ValidationError") -> str:

@@ -222,6 +222,39 @@ def test_a_reference_that_leads_to_no_schema_is_refused(tmp_path: Path, ref: str
 
 
 @pytest.mark.parametrize(
+    ("fields", "path", "words"),
+    [
+        (
+            {"input_schema": {"properties": {"a": {"type": "integr"}}}},
+            "input_schema.properties.a.type",
+            "at properties.a.type: 'integr' is no type",
+        ),
+        ({"schemas": {"s": {"type": ["integer", "x"]}}}, "schemas.s.type", "at type: ['integer', 'x'] is no type"),
+        ({"schemas": {"s": {"pattern": "("}}}, "schemas.s.pattern", "at pattern: "),
+        ({"output_schema": {"$ref": "#/none"}}, "output_schema", "does not exist"),
+        ({"output_schema_ref": "f.json"}, "output_schema_ref", "at items.minimum: "),
+        ({"schemas": {"s": "f.json"}}, "schemas.s", "at items.minimum: "),
+    ],
+)
+def test_what_breaks_in_a_schema_is_found_where_it_stands(
+    fields: dict[str, object], path: str, words: str, tmp_path: Path
+) -> None:
+    """A schema of a file is named by its file, and the place is told; what points outside has no place."""
+    (tmp_path / "f.json").write_text('{"items": {"minimum": "x"}}')
+    file = tmp_path / "contract.yaml"
+    file.write_text(contract([TRIM], **fields))
+
+    with pytest.raises(ContractError) as caught:
+        load_contract(file)
+
+    (finding,) = caught.value.diagnostics
+    assert (finding.code, finding.key_path) == ("E-INPUT-SCHEMA", f"compute_subcontract.{path}")
+    assert words in finding.message
+    assert ("integer" in finding.allowed) is ("is no type" in finding.message)
+    assert finding.fix.startswith("references stay" if "$ref" in str(fields) else "mend ")
+
+
+@pytest.mark.parametrize(
     ("fields", "code"),
     [
         ({"input_schema": "a.json"}, "E-SCHEMA-FILE"),  # a text has no directory
@@ -422,6 +455,21 @@ def test_names_are_unique_and_steps_are_counted_with_branches() -> None:
     assert [finding.code for finding in findings([conditional("true", [TRIM], [TRIM])])] == ["E-STEP-NAME"]
     assert [finding.code for finding in findings(many)] == ["E-LENGTH"]
     assert [finding.code for finding in findings([])] == ["E-LENGTH"]
+
+
+def test_mappings_have_bounds_too() -> None:
+    """Found at the key, like those of lists."""
+    empty: list[dict[str, object]] = [
+        {"step_name": "m", "step_type": "mapping", "mapping_config": {"field_mappings": {}}},
+        {"step_name": "p", "step_type": "parallel", "branches": {}},
+    ]
+
+    found = findings(empty)
+
+    assert [(finding.code, finding.key_path.rpartition(".")[2], finding.allowed) for finding in found] == [
+        ("E-LENGTH", "field_mappings", "at least 1"),
+        ("E-LENGTH", "branches", "1 to 100 entries"),
+    ]
 
 
 def test_rules_hold_in_python_too() -> None:

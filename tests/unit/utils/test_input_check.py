@@ -142,22 +142,23 @@ def test_json_schema_refuses_what_is_no_json(value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "schema",
+    ("schema", "place"),
     [
-        {"type": "nope"},
-        {"pattern": "("},
-        {"$ref": "http://127.0.0.1:1/schema.json"},
-        {"$ref": "file:///etc/hostname"},
-        {"properties": {"a": {"$ref": "#/$defs/none"}}},
+        ({"type": "nope"}, ("type",)),
+        ({"pattern": "("}, ("pattern",)),
+        ({"$ref": "http://127.0.0.1:1/schema.json"}, ()),
+        ({"$ref": "file:///etc/hostname"}, ()),
+        ({"properties": {"a": {"$ref": "#/$defs/none"}}}, ()),
     ],
 )
-def test_a_bad_schema_is_reported_at_load(schema: dict[str, object]) -> None:
-    """A schema that is none, or that points outside itself, is a finding; nothing is fetched."""
+def test_a_bad_schema_is_reported_at_load(schema: dict[str, object], place: tuple[str, ...]) -> None:
+    """A schema that is none, where it breaks, or that points outside itself, is a finding; nothing is fetched."""
     found: list[Breach] = []
 
     check = compile_input_check(ModelEffectInputSchema.model_validate({"json_schema": schema}), "orders", found.append)
 
-    assert [(breach.code, breach.path) for breach in found] == [("E-INPUT-SCHEMA", ("input_schema", "json_schema"))]
+    path = ("input_schema", "json_schema", *place)
+    assert [(breach.code, breach.path) for breach in found] == [("E-INPUT-SCHEMA", path)]
     check({})
 
 
