@@ -59,6 +59,7 @@ class Shape:
     items: "Shape | None" = None
     least: int = 0
     most: int | None = None
+    keys: "Shape | None" = None
     values: "Shape | None" = None
 
     @cached_property
@@ -144,7 +145,8 @@ def _shape(annotation: object) -> Shape:
             parts |= {"items": _shape(get_args(base)[0]), **_lengths(metadata)}
             words.append("a list")
         elif get_origin(base) is dict:
-            parts |= {"values": _shape(get_args(base)[1]), **_lengths(metadata)}
+            keys, values = map(_shape, get_args(base))
+            parts |= {"keys": keys, "values": values, **_lengths(metadata)}
             words.append("a mapping")
         elif get_origin(base) is Literal or (isinstance(base, type) and issubclass(base, Enum)):
             members = get_args(base) if get_origin(base) is Literal else cast("type[Enum]", base)  # one of the two
@@ -257,9 +259,11 @@ class PartJudge:
                 return self._tagged(shape, shape.tagged, value, path)
             if shape.model is not None:
                 return self.model(shape.model, value, path)
-            if shape.values is not None:
+            if shape.keys is not None and shape.values is not None:
                 inner = shape.values
                 self._count(shape, value, path)
+                for key in value:
+                    self._key(shape.keys, key, path)
                 entries = {key: self.value(inner, entry, (*path, key)) for key, entry in value.items()}
                 return _BAD if _BAD in entries.values() else entries
         if isinstance(value, list) and shape.items is not None:
@@ -269,6 +273,20 @@ class PartJudge:
         except ValidationError:
             self._wrong(shape, value, path)
             return _BAD
+
+    def _key(self, shape: Shape, key: str, path: KeyPath) -> None:
+        try:
+            shape.adapter.validate_python(key, context=LOADER)
+        except ValidationError:
+            self.findings.add(
+                "E-TEXT",
+                f"{_spelled(path)}: the key {show(key)} is not well-formed",
+                (*path, key),
+                at="key",
+                found=show(key),
+                allowed=shape.allowed,
+                fix=f"write {shape.allowed}",
+            )
 
     def _count(self, shape: Shape, value: list[JsonValue] | dict[str, JsonValue], path: KeyPath) -> None:
         count = len(value)

@@ -55,6 +55,8 @@ def test_a_sound_contract_comes_with_its_plan() -> None:
         ('id: "${payload.id}"}\n', 'id: "x ${secret.id}"}\n', [("E-TEMPLATE", 15, 47)]),
         ("to_state: DONE", "to_state: DON", [("E-STATE-UNREACHABLE", 8, 22), ("E-UNKNOWN-STATE", 12, 19)]),
         ("initial_state: IDLE", "initial_state: IDL", [("E-UNKNOWN-STATE", 5, 20)]),
+        ("assign: {total:", 'assign: {"":', [("E-TEXT", 15, 18)]),
+        ("initial_state: IDLE", 'initial_state: IDLE\n    initial_context: {"": 1}', [("E-TEXT", 6, 23)]),
         ("trigger: PLACE", "triggr: PLACE", [("E-MISSING-FIELD", 10, 9), ("E-UNKNOWN-FIELD", 13, 9)]),
     ],
 )
