@@ -76,6 +76,7 @@ _TITLES = {
     "ModelWorkflowLease": "`lease`",
     "ModelWorkflowTrigger": "`triggers`",
     "ModelScheduleTrigger": "`triggers`: schedule",
+    "ModelContinueAsNew": "`continue_as_new`",
     "ModelEventTrigger": "`triggers`: event",
 }
 

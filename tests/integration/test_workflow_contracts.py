@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine
 import pytest
 from pydantic import JsonValue
 
+from omnibase_core.errors import ContractError
 from omnibase_core.mixins.workflow_runner import WorkflowRunner
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
@@ -234,3 +235,66 @@ def test_the_time_of_a_workflow_and_of_a_step() -> None:
     assert view.error is not None
     assert view.error.code.value == "TIMEOUT"
     assert 9 <= seconds(view) <= 10
+
+
+ROUND = """
+  input_schema: {type: object, required: [n], properties: {n: {type: integer, maximum: 4}}}
+  steps:
+    - {step_id: add, step_type: effect, node: work, input: {n: "${input.n}", key: "${workflow.action_id}"}}
+  continue_as_new: {when: "WHEN", input: {n: "${steps.add.next}"}}
+  output: {last: "${steps.add.next}"}
+"""
+
+
+def test_a_run_goes_round_until_its_condition_does_not_hold() -> None:
+    """Each round has an empty history, another input and other ids; the last one's output is the run's."""
+    service = Service()
+    execute = service.execute
+
+    async def adding(parameters: JsonValue) -> object:
+        await execute(parameters)
+        assert isinstance(parameters, dict)
+        return {"next": int(str(parameters["n"])) + 1}
+
+    service.execute = adding  # type: ignore[method-assign]  # one that adds
+    view = ran(ROUND.replace("WHEN", "steps.add.next < 4"), {"n": 1}, service)
+
+    assert output(view) == {"last": 4}
+    assert view.input_data == {"n": 3}
+    calls = [call for call in service.calls if isinstance(call, dict)]
+    assert [call["n"] for call in calls] == [1, 2, 3]
+    assert len({str(call["key"]) for call in calls}) == 3
+
+    again = ran(ROUND.replace("WHEN", "steps.add.next < 9"), {"n": 1}, service)
+
+    assert again.error is not None
+    assert "maximum" in again.error.message
+    assert again.error.code.value == "VALIDATION_ERROR"
+
+
+def test_a_round_that_cannot_be_judged_is_a_failed_run() -> None:
+    """Its steps are in the document."""
+    view = ran(ROUND.replace("WHEN", "steps.add.nothing < 4"), {"n": 1})
+
+    assert view.status.value == "failed"
+    assert statuses(view) == {"add": "completed"}
+    assert view.error is not None
+    assert "continues as new" in view.error.message
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("{when: 'steps.b.x > 1'}", "E-UNKNOWN-STEP"),
+        ("{when: 'item > 1'}", "E-CEL"),
+        ("{input: {}}", "E-MISSING-FIELD"),
+    ],
+)
+def test_a_round_is_judged_with_its_contract(text: str, code: str) -> None:
+    """Names that are not there, and a condition that is missing."""
+    body = f"  continue_as_new: {text}\n  steps: [{{step_id: a, step_type: effect, node: work, input: {{}}}}]\n"
+
+    with pytest.raises(ContractError) as error:
+        load_contract(HEAD + body)
+
+    assert [each.code for each in error.value.diagnostics] == [code]

@@ -55,10 +55,35 @@ async def interpret(
         if run.aborted is not None:
             await compensate(run)
             raise _aborted(run)
+        await _go_round(run)
     except (asyncio.CancelledError, WorkflowStoppedError):
         context.set_progress(run.document("cancelled", None))
         raise
     return run.document("completed", _output(run))
+
+
+async def _go_round(run: WorkflowRun) -> None:
+    """Begin the run afresh where its contract says so."""
+    following = run.plan.next_round
+    if following is None:
+        return
+    scope = _whole(run)
+    try:
+        ends = not following.when(scope)
+        new_input = None if ends else following.make_input(scope)
+    except Exception as error:  # the boundary of the run, as below
+        said = f"whether it continues as new cannot be told: {described(error).message}"
+        raise _failure(run, said, described(error)) from error
+    if not ends:
+        await run.context.continue_as_new(new_input)
+
+
+def _whole(run: WorkflowRun) -> WorkflowScope:
+    """What is read once all steps have ended."""
+    plan = run.plan
+    return WorkflowScope(
+        run.input, run.outputs, {"id": run.context.workflow_id, "name": plan.name, "version": plan.version}
+    )
 
 
 def _output(run: WorkflowRun) -> JsonValue:
@@ -66,13 +91,8 @@ def _output(run: WorkflowRun) -> JsonValue:
     if make is None:
         outputs = run.outputs
         return {step.step_id: outputs[step.step_id] for step in run.plan.steps if step.step_id in outputs}
-    variables: dict[str, JsonValue] = {
-        "id": run.context.workflow_id,
-        "name": run.plan.name,
-        "version": run.plan.version,
-    }
     try:
-        return make(WorkflowScope(run.input, run.outputs, variables))
+        return make(_whole(run))
     except Exception as error:  # the boundary of the run: a template that cannot be filled in
         raise _failure(run, f"its output cannot be made: {described(error).message}", described(error)) from error
 

@@ -6,6 +6,7 @@ only what is there is judged (`judge_workflow`), by the same functions.
 
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Final
 
@@ -43,6 +44,7 @@ from omnibase_core.utils.workflow_plan import (
     MakeValue,
     PlannedStep,
     RetryPlan,
+    RoundPlan,
     SchedulePlan,
     StartPlan,
     TriggerPlan,
@@ -214,7 +216,7 @@ class _Compiler:
         steps = tuple(
             self._step(index, step, dependents[index], depths[index]) for index, step in enumerate(self.steps)
         )
-        make_output, items, schedules, starts = self._around()
+        make_output, items, schedules, starts, next_round = self._around()
         return WorkflowPlan(
             contract.workflow_name,
             contract.version,
@@ -235,12 +237,13 @@ class _Compiler:
             None if check_input is None else check_input.problems,
             schedules,
             starts,
+            next_round,
         )
 
     def _around(
         self,
-    ) -> tuple[MakeValue | None, MakeValue | None, tuple[SchedulePlan, ...], tuple[StartPlan, ...]]:
-        """What stands beside the steps: output, items, triggers."""
+    ) -> tuple[MakeValue | None, MakeValue | None, tuple[SchedulePlan, ...], tuple[StartPlan, ...], RoundPlan | None]:
+        """What stands beside the steps: output, items, triggers, the next round."""
         contract = self.contract
         everything = Place("the output", ("input", "steps", "workflow"), (1 << len(self.steps)) - 1, None, RUN_KEYS)
         make_output = None if contract.output is None else self.values.value(contract.output, ("output",), everything)
@@ -254,7 +257,15 @@ class _Compiler:
         for index, trigger in enumerate(contract.triggers):
             with suppress(AttributeError):
                 self._start(trigger, ("triggers", index), schedules, starts)
-        return make_output, items, tuple(schedules), tuple(starts)
+        return make_output, items, tuple(schedules), tuple(starts), self._next_round(everything)
+
+    def _next_round(self, everything: Place) -> RoundPlan | None:
+        asked = self.contract.continue_as_new
+        if asked is None:
+            return None
+        place = replace(everything, owner="continue_as_new")
+        when, _ = self.values.condition(asked.when, ("continue_as_new", "when"), place)
+        return RoundPlan(when, self.values.value(asked.input, ("continue_as_new", "input"), place))
 
     def _start(
         self, trigger: ModelWorkflowTrigger, path: KeyPath, schedules: list[SchedulePlan], starts: list[StartPlan]

@@ -168,11 +168,19 @@ class StartPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class RoundPlan:
+    """Whether a run whose steps have ended begins afresh, and with what input."""
+
+    when: Condition
+    make_input: MakeValue
+
+
+@dataclass(frozen=True, slots=True)
 class WorkflowPlan:
     """A workflow, ready to be interpreted. `steps` in order of declaration, `order` topologically.
 
     items: of a pipeline, what streams through the steps; gives a list, or raises. make_output: None gives the outputs
-    of all steps by id. check_input: what is wrong with an input.
+    of all steps by id. check_input: what is wrong with an input. next_round: of a run that continues as new.
     """
 
     name: str
@@ -192,3 +200,4 @@ class WorkflowPlan:
     check_input: Callable[[JsonValue], Sequence[str]] | None
     schedules: tuple[SchedulePlan, ...] = ()
     starts: tuple[StartPlan, ...] = ()
+    next_round: RoundPlan | None = None

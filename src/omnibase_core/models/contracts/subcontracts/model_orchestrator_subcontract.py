@@ -80,6 +80,17 @@ class ModelWorkflowTrigger(ContractModel):
     rules: ClassVar = (Rule(("schedule", "event"), _one_trigger),)
 
 
+class ModelContinueAsNew(ContractModel):
+    """A run that goes round: it ends and begins again under its id, with an empty history.
+
+    when: a CEL condition over `input` and `steps`, asked when all steps have ended; false ends the run.
+    input: of the next round, templates over `input` and `steps`.
+    """
+
+    when: Text
+    input: JsonValue = None
+
+
 def _ids_are_unique(contract: "ModelOrchestratorSubcontract") -> Iterator[Breach]:
     first: dict[str, int] = {}
     for index, step in enumerate(contract.steps):
@@ -197,7 +208,8 @@ class ModelOrchestratorSubcontract(ContractModel):
     steps are recorded. lease: of the process that runs it. dependencies: services that must be there.
     conflict_resolution: what follows when a step fails. steps: the steps. triggers: what starts runs by itself.
     output: templates of the final result; null is the outputs of all steps by id. items: of a pipeline, a list, or a
-    template or path that gives one; null is `${input.items}`.
+    template or path that gives one; null is `${input.items}`. continue_as_new: whether the run begins afresh at its
+    end, with another input.
     """
 
     workflow_name: Annotated[StrictText, Field(min_length=1, max_length=100)]
@@ -215,6 +227,7 @@ class ModelOrchestratorSubcontract(ContractModel):
     triggers: Annotated[list[ModelWorkflowTrigger], Field(max_length=100)] = []
     output: JsonValue = None
     items: Text | Annotated[list[JsonValue], Field(max_length=100_000)] | None = None
+    continue_as_new: ModelContinueAsNew | None = None
 
     rules: ClassVar = (
         Rule(("steps",), _ids_are_unique),
