@@ -8,6 +8,8 @@ from omnibase_core.protocols.protocol_workflow_engine import WorkflowBundle
 
 _NAME: Final = re.compile(r"^\s*workflow_name:\s*[\"']?([^\"'#\n]+)", re.MULTILINE)
 _VERSION: Final = re.compile(r"^\s*version:\s*[\"']?([0-9][^\"'#\s]*)", re.MULTILINE)
+_DEFAULT_VERSION: Final = "1.0.0"
+"""As `ModelOrchestratorSubcontract` has it."""
 
 
 def names_of(bundle: WorkflowBundle) -> tuple[str, str]:
@@ -16,5 +18,5 @@ def names_of(bundle: WorkflowBundle) -> tuple[str, str]:
     name, version = _NAME.search(text), _VERSION.search(text)
     return (
         name[1].strip() if name else PurePosixPath(bundle.root).stem,
-        version[1] if version else "0",
+        version[1] if version else _DEFAULT_VERSION,
     )
