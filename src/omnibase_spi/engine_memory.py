@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Final
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
+from omnibase_core.enums.enum_workflow import EnumRunStatus
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.logging.redaction import redact
 from omnibase_core.protocols.protocol_workflow_engine import (
-    BLOCK,
     RunFilter,
     RunView,
     RunWorkflow,
@@ -35,8 +34,15 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     WorkflowStoppedError,
 )
 from omnibase_spi.engine_memory_context import MemoryContext
-from omnibase_spi.engine_memory_store import MemoryRun, MemoryStore, hash_of, matches
-from omnibase_spi.workflow_anew import failed_at, undone_at
+from omnibase_spi.engine_memory_store import (
+    MemoryRun,
+    MemoryStore,
+    fits,
+    forget_failures,
+    hash_of,
+    is_document,
+    place_of,
+)
 from omnibase_spi.workflow_cron import next_time, times_between, with_next
 
 if TYPE_CHECKING:
@@ -237,7 +243,7 @@ class MemoryEngine:
             self._begin(run)
         elif reason == "cancelled":
             cause = StepError(EnumCoreErrorCode.CANCELLED, "CancelledError", "the run was cancelled")
-            self._end(run, EnumRunStatus.CANCELLED, run.progress if _is_document(run.progress) else None, cause)
+            self._end(run, EnumRunStatus.CANCELLED, run.progress if is_document(run.progress) else None, cause)
         else:
             run.status = EnumRunStatus.PAUSED if reason == "paused" else EnumRunStatus.QUEUED
             run.updated, run.holder = self.clock(), None
@@ -321,7 +327,7 @@ class MemoryEngine:
         self._enter()
         runs = sorted(self.store.runs.values(), key=lambda run: run.number, reverse=True)
         views = (run.view() for run in runs)
-        return [view for view in views if _fits(view, which)][: which.limit]
+        return [view for view in views if fits(view, which)][: which.limit]
 
     async def steps(self, workflow_id: str) -> Sequence[StepRecord]:
         """See `EngineDriver.steps`."""
@@ -374,7 +380,7 @@ class MemoryEngine:
         if run.status not in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED, EnumRunStatus.FAILED}:
             raise _conflict(workflow_id, f"is {run.status.value}; a paused, cancelled or failed one can be resumed")
         if run.status is not EnumRunStatus.PAUSED:
-            _forget_failures(run)
+            forget_failures(run)
         run.output, run.error, run.stop = None, None, None
         self._enqueue(run)
 
@@ -382,7 +388,7 @@ class MemoryEngine:
         """See `EngineDriver.fork`."""
         self._enter()
         run = self._found(workflow_id)
-        position = _place_of(run, from_step)
+        position = place_of(run, from_step)
         name = new_id or f"{workflow_id}.fork-{self.store.count + 1}"
         if name in self.store.runs:
             raise _conflict(name, "exists already; choose another id")
@@ -401,7 +407,7 @@ class MemoryEngine:
         """See `EngineDriver.rewind`."""
         self._enter()
         run = self._found(workflow_id)
-        position = _place_of(run, to_step)
+        position = place_of(run, to_step)
         if run.task is not None:
             self._stop(run, "paused")
             await asyncio.wait([run.task])
@@ -586,53 +592,3 @@ def _conflict(workflow_id: str, said: str) -> ModelOnexError:
 
 def _error(code: EnumCoreErrorCode, error: Exception, message: str) -> StepError:
     return StepError(code, type(error).__name__, redact(message))
-
-
-def _is_document(value: JsonValue) -> bool:
-    return isinstance(value, dict) and "steps" in value
-
-
-def _place_of(run: MemoryRun, step: str) -> int:
-    position = run.first_position(step)
-    if position is None:
-        names = ", ".join(sorted({record.name.partition("[")[0] for record in run.records.values()})) or "none"
-        raise ModelOnexError(
-            f"workflow run {run.request.workflow_id!r} has no record of a step {step!r}; there are: {names}",
-            EnumCoreErrorCode.NOT_FOUND,
-        )
-    return position
-
-
-def _forget_failures(run: MemoryRun) -> None:
-    """Drop what did not end well, and what was undone with what undid it, so that it is done again."""
-    again = {str(each.get(key)) for each in _compensations(run) for key in ("by", "step_id")}
-    for position, record in list(run.records.items()):
-        well = record.outcome.status in {EnumStepStatus.COMPLETED, EnumStepStatus.SKIPPED}
-        undone = record.name.partition("[")[0] in again
-        if not well or undone:
-            del run.records[position]
-            if undone:
-                run.anew.append(undone_at(position))
-            elif record.outcome.status is EnumStepStatus.FAILED:
-                run.anew.append(failed_at(position))
-            start = position // BLOCK * BLOCK
-            for journal in (run.times, run.received):
-                for each in [each for each in journal if start <= each < start + BLOCK]:
-                    del journal[each]
-    run.times.pop(0, None)
-
-
-def _compensations(run: MemoryRun) -> list[dict[str, JsonValue]]:
-    found = run.output.get("compensations") if isinstance(run.output, dict) else None
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
-
-
-def _fits(view: RunView, which: RunFilter) -> bool:
-    return (
-        (which.name is None or view.name == which.name)
-        and (which.status is None or view.status is which.status)
-        and (which.created_after is None or view.created_at > which.created_after)
-        and (which.created_before is None or view.created_at < which.created_before)
-        and (which.parent_id is None or view.parent_id == which.parent_id)
-        and matches(view.attributes, which.attributes)
-    )

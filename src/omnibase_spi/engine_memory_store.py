@@ -12,10 +12,13 @@ from uuid import UUID
 from pydantic import JsonValue
 from pydantic_core import to_json
 
-from omnibase_core.enums.enum_workflow import EnumRunStatus
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
+from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.primitives.identifiers import NamedIds
 from omnibase_core.protocols.protocol_workflow_engine import (
     BLOCK,
+    RunFilter,
     RunView,
     Schedule,
     Signal,
@@ -23,6 +26,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     StepError,
     StepRecord,
 )
+from omnibase_spi.workflow_anew import failed_at, undone_at
 from omnibase_spi.workflow_names import names_of
 
 if TYPE_CHECKING:
@@ -91,13 +95,6 @@ class MemoryRun:
                 del journal[each]
         self.times.pop(0, None)
 
-    def first_position(self, step: str) -> int | None:
-        """Where the block of a step begins; None for one without a record."""
-        for position, record in self.records.items():
-            if record.name.partition("[")[0] == step:
-                return position // BLOCK * BLOCK
-        return None
-
 
 @dataclass(slots=True)
 class MemoryStore:
@@ -124,3 +121,56 @@ def ids_of(workflow_id: str, generation: int) -> NamedIds:
 def matches(found: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]) -> bool:
     """Whether all wanted attributes are there."""
     return all(found.get(name) == value for name, value in wanted.items())
+
+
+def is_document(value: JsonValue) -> bool:
+    """Whether a value is the final document of a run."""
+    return isinstance(value, dict) and "steps" in value
+
+
+def place_of(run: MemoryRun, step: str) -> int:
+    """Where the records of a step begin. NOT_FOUND for a step without one."""
+    for position, record in run.records.items():
+        if record.name.partition("[")[0] == step:
+            return position // BLOCK * BLOCK
+    names = ", ".join(sorted({record.name.partition("[")[0] for record in run.records.values()})) or "none"
+    raise ModelOnexError(
+        f"workflow run {run.request.workflow_id!r} has no record of a step {step!r}; there are: {names}",
+        EnumCoreErrorCode.NOT_FOUND,
+    )
+
+
+def forget_failures(run: MemoryRun) -> None:
+    """Drop what did not end well, and what was undone with what undid it, so that it is done again."""
+    again = {str(each.get(key)) for each in _compensations(run) for key in ("by", "step_id")}
+    for position, record in list(run.records.items()):
+        well = record.outcome.status in {EnumStepStatus.COMPLETED, EnumStepStatus.SKIPPED}
+        undone = record.name.partition("[")[0] in again
+        if not well or undone:
+            del run.records[position]
+            if undone:
+                run.anew.append(undone_at(position))
+            elif record.outcome.status is EnumStepStatus.FAILED:
+                run.anew.append(failed_at(position))
+            start = position // BLOCK * BLOCK
+            for journal in (run.times, run.received):
+                for each in [each for each in journal if start <= each < start + BLOCK]:
+                    del journal[each]
+    run.times.pop(0, None)
+
+
+def _compensations(run: MemoryRun) -> list[dict[str, JsonValue]]:
+    found = run.output.get("compensations") if isinstance(run.output, dict) else None
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def fits(view: RunView, which: RunFilter) -> bool:
+    """Whether a run is one of those that are asked for."""
+    return (
+        (which.name is None or view.name == which.name)
+        and (which.status is None or view.status is which.status)
+        and (which.created_after is None or view.created_at > which.created_after)
+        and (which.created_before is None or view.created_at < which.created_before)
+        and (which.parent_id is None or view.parent_id == which.parent_id)
+        and matches(view.attributes, which.attributes)
+    )
