@@ -1,14 +1,17 @@
 """A run of an orchestrator node holds the lease of its workflow, and its actions are in the audit."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from omnibase_core.enums.enum_action import EnumActionStatus, EnumLeaseEvent
 from omnibase_core.errors import EpochMismatchError, LeaseConflictError, LeaseExpiredError
 from omnibase_core.mixins.lease_manager import LeaseManager
+from omnibase_core.mixins.workflow_runner import WorkflowRunner
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.nodes import ModelOrchestratorInput, NodeOrchestrator, OrchestrationFailedError
+from omnibase_spi.engine_dbos import DbosDriver
 from omnibase_spi.lease_memory import MemoryLeaseStore
 from omnibase_spi.testing import run_virtual
 from tests.support.leases import Stores, shared
@@ -166,3 +169,43 @@ def test_a_week_in_virtual_time_is_not_a_week_of_renewals() -> None:
 
     assert run_virtual(main()) == 2
     assert store._records["w"].renewals <= 4  # renewals are no entries of the audit
+
+
+async def test_a_lease_that_another_manager_holds_is_proved_but_not_renewed() -> None:
+    """Who gives it to the node goes on holding it; the actions are in the audit under it all the same."""
+    store = MemoryLeaseStore()
+    outer = LeaseManager(store)
+    node = node_on(store, Service())
+
+    async with outer.hold("w") as held:
+        output = await node.process(asked(lease_id=held.lease.lease_id))
+
+    entries = [entry for entry in await store.audit("w") if entry.action is not None]
+    assert (output.lease_id, output.epoch) == (held.lease.lease_id, 2)
+    assert [(entry.lease_id, entry.token) for entry in entries] == [(str(output.lease_id), 1)] * 2
+
+
+async def test_on_an_engine_with_leases_the_journal_says_who_issued_what(tmp_path: Path) -> None:
+    """The worker's lease and token are those of the actions; a lease of the caller is held besides."""
+    store = MemoryLeaseStore()
+    node = node_on(store, Service())
+    assert isinstance(node.container, ModelONEXContainer)
+    runner = WorkflowRunner(node.container)
+    driver = await DbosDriver.create(f"sqlite:///{tmp_path}/runs.db", runner.run)
+    try:
+        node.container.register_service("EngineDriver", driver)
+        alone = await node.process(asked())
+        records = await driver.steps("w")
+        lease = await node.acquire_lease("v")
+        under = await node.process(asked(workflow_id="v", lease_id=lease.lease_id))
+    finally:
+        await driver.aclose()
+
+    issued = [record.outcome.issued for record in records if record.outcome.issued is not None]
+    assert [(each.lease, each.token, each.epoch) for each in issued] == [
+        (str(alone.lease_id), action.token, epoch) for epoch, action in enumerate(alone.actions)
+    ]
+    assert (len(issued), alone.epoch) == (2, 2)
+    assert await store.audit("w") == []
+    assert (under.lease_id, under.epoch) == (lease.lease_id, 2)
+    assert [entry.event for entry in await store.audit("v")] == [E.ACQUIRED, E.COMPLETED, E.COMPLETED]
