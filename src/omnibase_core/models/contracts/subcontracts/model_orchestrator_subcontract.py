@@ -207,7 +207,7 @@ class ModelOrchestratorSubcontract(ContractModel):
     many at once. workflow_timeout_ms: limit of a whole run; null is none. durability: how often the outcomes of pure
     steps are recorded. lease: of the process that runs it. dependencies: services that must be there.
     conflict_resolution: what follows when a step fails. steps: the steps. triggers: what starts runs by itself.
-    output: templates of the final result; null is the outputs of all steps by id, of a pipeline that of its last step, a
+    output: templates of the final result; null is the outputs of all steps by id, of a pipeline its last step: a
     list of what became of the items. items: of a pipeline, a list, or a template or path that gives one; null is
     `${input.items}`. continue_as_new: whether the run begins afresh at its end, with another input.
     """
