@@ -131,11 +131,11 @@ async def prefect(_url: str) -> Round:
 
     begun, ended = 0.0, 0.0
 
-    @task(cache_policy=NO_CACHE)
+    @task(cache_policy=NO_CACHE)  # type: ignore[untyped-decorator,unused-ignore]  # untyped where it is not installed
     async def shout(text: str) -> str:
         return text.upper()
 
-    @flow
+    @flow  # type: ignore[untyped-decorator,unused-ignore]  # as above
     async def hundred(text: str) -> list[str]:
         nonlocal begun, ended
         begun = time.perf_counter()
