@@ -103,7 +103,7 @@ class MemoryEngine:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._refuses = ""
 
-    # --- time and loops --------------------------------------------------------------------------------------------
+    # time and loops
 
     def _enter(self) -> None:
         """Come to the running loop: after another one has ended, take up what it left."""
@@ -131,7 +131,7 @@ class MemoryEngine:
         self._enter()
         return sum(not run.status.ended for run in self.store.runs.values())
 
-    # --- starting --------------------------------------------------------------------------------------------------
+    # starting
 
     async def start(self, request: StartRequest) -> RunView:
         """See `EngineDriver.start`."""
@@ -276,7 +276,7 @@ class MemoryEngine:
                 waiter.set_result(None)
         run.waiters.clear()
 
-    # --- from outside ----------------------------------------------------------------------------------------------
+    # from outside
 
     async def signal(self, workflow_id: str, signal: Signal) -> None:
         """See `EngineDriver.signal`."""
@@ -425,7 +425,7 @@ class MemoryEngine:
             )
         return run
 
-    # --- schedules -------------------------------------------------------------------------------------------------
+    # schedules
 
     async def schedules(self) -> Sequence[Schedule]:
         """See `EngineDriver.schedules`."""
@@ -496,7 +496,7 @@ class MemoryEngine:
             raise ModelOnexError(f"there is no schedule {name!r}", EnumCoreErrorCode.NOT_FOUND, {"schedule": name})
         return schedule
 
-    # --- the end ---------------------------------------------------------------------------------------------------
+    # the end
 
     async def delete_before(self, when: datetime) -> int:
         """See `EngineDriver.delete_before`."""
@@ -554,7 +554,7 @@ class MemoryEngine:
         if tasks:
             await asyncio.wait(tasks)
 
-    # --- for contexts ----------------------------------------------------------------------------------------------
+    # for contexts
 
     def listen(self, run: MemoryRun, topic: str) -> None:
         """Have events of the bus put before a run, for as long as it goes on."""

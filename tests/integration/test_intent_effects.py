@@ -43,7 +43,7 @@ def _fine(result: IntentExecutionResult) -> IntentExecutionResult:
     return result
 
 
-# --- api_call --------------------------------------------------------------------------------------------------------
+# api_call
 
 
 async def test_a_call_goes_to_a_named_connection_with_its_values_as_they_are(
@@ -145,7 +145,7 @@ async def test_a_call_that_is_none_is_refused(
     assert fault_server.requests == []
 
 
-# --- file_operation --------------------------------------------------------------------------------------------------
+# file_operation
 
 
 async def test_files_are_written_moved_and_deleted_under_the_roots(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ async def test_a_file_operation_takes_what_belongs_to_it(tmp_path: Path, payload
     assert not (tmp_path / "a").exists()
 
 
-# --- message_publish -------------------------------------------------------------------------------------------------
+# message_publish
 
 
 async def test_a_message_is_an_event_on_the_containers_bus(tmp_path: Path) -> None:
@@ -258,7 +258,7 @@ async def test_without_a_bus_a_message_fails(tmp_path: Path) -> None:
     assert result.error_code is CONFIGURATION
 
 
-# --- contracts of the table ------------------------------------------------------------------------------------------
+# contracts of the table
 
 CONTRACT = """
 effect_subcontract:
@@ -294,7 +294,7 @@ async def test_a_row_may_name_a_contract(fault_server: FaultServer, tmp_path: Pa
     assert "status 400" in str(failed.error)
 
 
-# --- cache_update ----------------------------------------------------------------------------------------------------
+# cache_update
 
 
 async def test_a_memory_cache_is_written_by_name(tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ async def test_a_cache_that_cannot_be_reached_is_a_failure_that_hides_the_passwo
     assert "hunter2" not in str(lost.error)
 
 
-# --- notification ----------------------------------------------------------------------------------------------------
+# notification
 
 
 class Mailbox:

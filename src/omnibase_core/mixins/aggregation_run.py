@@ -98,7 +98,7 @@ class _Run:
                 aggregation = await self._store.end(aggregation)
         return await self._output(aggregation, begun.done)
 
-    # --- items -----------------------------------------------------------------------------------------------------
+    # items
 
     async def _draw(self, aggregation: Aggregation) -> None:
         source = source_of(self._contract, self._done)
@@ -151,7 +151,7 @@ class _Run:
     def _stop(self) -> None:
         self._files.stopped = True
 
-    # --- the result ------------------------------------------------------------------------------------------------
+    # the result
 
     async def _output(self, aggregation: Aggregation, resumed_at: int | None) -> ModelReducerOutput:
         has_rows = bool(self._contract.reduction_config.group_by or self._contract.streaming_config.window)

@@ -107,7 +107,7 @@ class MixinService:
         """Pings of what the node's contract names."""
         return {}
 
-    # --- health ----------------------------------------------------------------------------------------------------
+    # health
 
     def add_dependency(self, name: str, ping: Ping) -> None:
         """Have `ping` asked at every health check. It raises, or gives False, when the dependency is down."""
@@ -151,7 +151,7 @@ class MixinService:
             dependencies |= self._connections(container)
         return dependencies
 
-    # --- configuration ---------------------------------------------------------------------------------------------
+    # configuration
 
     def get_config(self, name: str, default: JsonValue = None) -> JsonValue:
         """A value of the container's `NodeConfigProvider`: the program's, else `ONEX_NODE__<NAME>` of the

@@ -99,7 +99,7 @@ class WorkflowRun:
             "attempt": 1,
         }
 
-    # --- scopes ----------------------------------------------------------------------------------------------------
+    # scopes
 
     def call(self, step: PlannedStep, number: int | None = None) -> StepCall:
         if number is not None:
@@ -129,7 +129,7 @@ class WorkflowRun:
         event = self.events.get(step.index) if self.events else None
         return WorkflowScope(self.input, self.outputs if outputs is None else outputs, variables, item, index, event)
 
-    # --- one step --------------------------------------------------------------------------------------------------
+    # one step
 
     def stands_aside(self, step: PlannedStep) -> bool:
         """Whether a step does not run, for a reason that is settled here: disabled, or behind one that failed."""
@@ -217,7 +217,7 @@ class WorkflowRun:
             value = value["output"]
         return replace(outcome, value=value, issued=outcome.issued or call.issued)
 
-    # --- how it ended ----------------------------------------------------------------------------------------------
+    # how it ended
 
     def policy(self, step: PlannedStep) -> EnumOnFailure | None:
         """What follows a failure of this step; None: what depends on it ends, and nothing else."""
@@ -305,7 +305,7 @@ class WorkflowRun:
         }
         await self.context.emit(STEP_COMPLETED_EVENT, payload, self.context.new_id(f"event/{step.step_id}"))
 
-    # --- the end ---------------------------------------------------------------------------------------------------
+    # the end
 
     def document(self, status: str, output: JsonValue, error: StepError | None = None) -> dict[str, JsonValue]:
         """What a run ends with: everything that is known of its steps."""

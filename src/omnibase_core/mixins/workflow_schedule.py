@@ -108,7 +108,7 @@ class Schedule:
             return True
         return self._stops() and not self._run.running
 
-    # --- tasks -----------------------------------------------------------------------------------------------------
+    # tasks
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -185,7 +185,7 @@ class Schedule:
         if self._heap:
             self._help()
 
-    # --- units -----------------------------------------------------------------------------------------------------
+    # units
 
     def _ready(self, unit: Unit) -> None:
         if len(unit.steps) == 1 and not self._in_order:
@@ -275,7 +275,7 @@ class Schedule:
                 self._help()
         self._wake()
 
-    # --- items -----------------------------------------------------------------------------------------------------
+    # items
 
     def _begin_items(self, unit: Unit, step: PlannedStep, scope: WorkflowScope) -> bool:
         outcome = self._values(step, scope)
@@ -314,7 +314,7 @@ class Schedule:
             await run.tell(step)
             self._finish(items.unit)
 
-    # --- levels ----------------------------------------------------------------------------------------------------
+    # levels
 
     async def _level(self, unit: Unit) -> None:
         """Pure steps of one depth: done in one go, with one record, which has a list for a step over a list."""

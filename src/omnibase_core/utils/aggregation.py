@@ -113,7 +113,7 @@ class Aggregation:
         self._waiting_items = self._waiting_bytes = self._bytes = self._late_bytes = 0
         self._runs = None if files is None else SpilledRuns(files, self._method, self._limit)
 
-    # --- items in --------------------------------------------------------------------------------------------------
+    # items in
 
     def add(self, items: Items) -> None:
         """Add items that follow those before. VALIDATION_ERROR names the first that does not fit; the aggregation is
@@ -227,7 +227,7 @@ class Aggregation:
                     EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
                 )
 
-    # --- memory ----------------------------------------------------------------------------------------------------
+    # memory
 
     def _fold_waiting(self) -> None:
         waiting, self._waiting = self._waiting, defaultdict(list)
@@ -310,7 +310,7 @@ class Aggregation:
             known = self._states.get(place)
             self._states[place] = session.state if known is None else self._method.merge(known, session.state)
 
-    # --- the result ------------------------------------------------------------------------------------------------
+    # the result
 
     @property
     def spilled(self) -> bool:
@@ -385,7 +385,7 @@ class Aggregation:
             return rows[0]["value"] if rows else self._method.nothing()
         return list(self.rows())
 
-    # --- the partial state -----------------------------------------------------------------------------------------
+    # the partial state
 
     def dump(self) -> JsonValue:
         """The partial state as JSON. VALIDATION_ERROR where values are none."""

@@ -104,7 +104,7 @@ class Method(Generic[S]):
         """The state as if so many items had come before its own."""
         return state
 
-    # --- on disk ---------------------------------------------------------------------------------------------------
+    # on disk
 
     def rows(self, state: S) -> Iterator[JsonValue]:
         """The state in pieces, each of bounded size where the method can."""

@@ -248,7 +248,7 @@ def _pick(source: Mapping[str, object], tree: Tree) -> dict[str, object]:
     return part
 
 
-# --- what an expression reads --------------------------------------------------------------------------------------
+# what an expression reads
 
 
 def _reads(text: str, names: frozenset[str]) -> dict[str, Tree | None]:
@@ -373,7 +373,7 @@ def _path_behind(tokens: Sequence[re.Match[str]], words: Sequence[str], index: i
     return tuple(path)
 
 
-# --- what is wrong with one ----------------------------------------------------------------------------------------
+# what is wrong with one
 
 
 def _explained(report: str, text: str, names: Sequence[str]) -> CelError:

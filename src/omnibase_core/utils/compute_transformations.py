@@ -98,7 +98,7 @@ def compile_transformation(config: configs.TransformationConfig, visible: frozen
             return _arithmetic(config.expression, visible, report)
 
 
-# --- texts ---------------------------------------------------------------------------------------------------------
+# texts
 
 
 def _on_text(change: Callable[[str], str]) -> Transform:
@@ -228,7 +228,7 @@ def unknown_step(name: str, visible: frozenset[str], path: tuple[str | int, ...]
     )
 
 
-# --- scalars -------------------------------------------------------------------------------------------------------
+# scalars
 
 
 def _to_text(value: JsonValue, _run: ComputeRun) -> JsonValue:
@@ -291,7 +291,7 @@ _CONVERSIONS: Final[Mapping[str, Transform]] = {
 }
 
 
-# --- lists and documents -------------------------------------------------------------------------------------------
+# lists and documents
 
 
 def _items(value: JsonValue) -> list[JsonValue]:
@@ -429,7 +429,7 @@ def _limit(start: int, end: int) -> Transform:
     return transform
 
 
-# --- expressions ---------------------------------------------------------------------------------------------------
+# expressions
 
 
 def program_of(

@@ -214,7 +214,7 @@ def _judge_root(data: JsonValue, findings: Findings) -> LoadedContract | None:
     return LoadedContract(findings.file, kind.name, root.name, root.description, root.version, contract, plan)
 
 
-# --- what is wrong, when something is ------------------------------------------------------------------------------
+# what is wrong, when something is
 
 
 def _judge_parts(data: Mapping[str, JsonValue], findings: Findings) -> None:
@@ -259,7 +259,7 @@ def _kind_fix(data: Mapping[str, JsonValue]) -> str:
     return next(filter(None, suggestions), "add effect_subcontract:")
 
 
-# --- files ---------------------------------------------------------------------------------------------------------
+# files
 
 
 def _read(contract: str | Path) -> tuple[str, str | bytes]:

@@ -260,7 +260,7 @@ class _Compiler:
         program = self._cel(value, path, _ROOTS, condition=False)
         return _null if program is None else lambda scope: program.evaluate(scope.roots)
 
-    # --- templates
+    # templates
 
     def template(self, text: str, path: KeyPath) -> Template:
         try:
@@ -321,7 +321,7 @@ class _Compiler:
         part = text_of(template, scalar_text)
         return (part, None) if isinstance(part, str) else (None, part.emit())
 
-    # --- intents
+    # intents
 
     def intents(self, intents: list[ModelFSMIntent], path: KeyPath) -> tuple[IntentPlan, ...]:
         return tuple(self._intent(intent, (*path, index)) for index, intent in enumerate(intents))

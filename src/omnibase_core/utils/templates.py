@@ -107,7 +107,7 @@ def refuse(hole: Hole, why: str, code: EnumCoreErrorCode = EnumCoreErrorCode.VAL
     return ModelOnexError(f"template {hole.text}: {why}", code, {"template": hole.text})
 
 
-# --- getters -------------------------------------------------------------------------------------------------------
+# getters
 
 
 def compile_getter(hole: Hole) -> Getter:
@@ -177,7 +177,7 @@ def key_names(here: Mapping[str, object]) -> str:
     return ", ".join(shown + (["..."] if len(names) > len(shown) else [])) or "none"
 
 
-# --- encoders ------------------------------------------------------------------------------------------------------
+# encoders
 
 
 def json_like(value: object, hole: Hole) -> JsonValue:
@@ -316,7 +316,7 @@ _PLAIN_KEPT: Final = frozenset({scalar_text, json_string_inside, header_value, p
 """Encoders that leave letters and digits of ASCII as they are."""
 
 
-# --- composition ---------------------------------------------------------------------------------------------------
+# composition
 
 
 def render_hole(hole: Hole, encode: Encoder) -> Renderer:

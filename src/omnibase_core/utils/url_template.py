@@ -241,7 +241,7 @@ def _base_renderer(base: Hole, rest: Template, patterns: tuple[str, ...]) -> Ren
     return render
 
 
-# --- path, query, fragment -----------------------------------------------------------------------------------------
+# path, query, fragment
 
 
 def _renderer(rest: Template) -> Renderer:

@@ -133,7 +133,7 @@ class _Compiler:
         self.values = ValueCompiler(self.indexes, disabled, self._not_before, self._gives, report)
         self.asides = 0
 
-    # --- order
+    # order
 
     def _visible(self) -> list[int]:
         """By step, whose outputs are there when it starts. Nothing is said of steps on a cycle or behind one."""
@@ -193,7 +193,7 @@ class _Compiler:
                     )
                 )
 
-    # --- the whole
+    # the whole
 
     def judge(self) -> None:
         self._refuse_cycles()
@@ -309,7 +309,7 @@ class _Compiler:
                 Breach("E-TRIGGER", problem, (*path, "timezone"), repr(timezone), "IANA names", "write Europe/Berlin")
             )
 
-    # --- a step
+    # a step
 
     def _place(self, index: int, *more: str) -> Place:
         sources = ["input", "steps", "workflow", *more]
@@ -474,7 +474,7 @@ class _Compiler:
         key = None if step.key is None else self.values.text(step.key, (*path, "key"), place)
         return TriggerPlan(step.event_types, condition, key, step.debounce_ms, step.event_timeout_ms)
 
-    # --- waits
+    # waits
 
     def _wait(self, index: int, step: ModelWorkflowStep) -> WaitPlan | None:
         wait, approval = step.__dict__.get("wait"), step.__dict__.get("approval")
@@ -528,7 +528,7 @@ class _Compiler:
             approvers=tuple(approval.approvers),
         )
 
-    # --- steps beside the order
+    # steps beside the order
 
     def _aside_of(self, index: int, step: ModelWorkflowStep) -> PlannedStep | None:
         if step.compensate is None:

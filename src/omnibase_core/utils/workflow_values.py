@@ -183,7 +183,7 @@ class ValueCompiler:
             self._report(Breach("E-CEL", error.message, path, repr(program.text), fix="mend the expression"))
             return _always
 
-    # --- templates
+    # templates
 
     def _tree(self, tree: JsonValue, path: KeyPath, place: Place) -> tuple[JsonValue, MakeValue | None]:
         """A constant, or a closure that makes the value."""

@@ -75,7 +75,7 @@ def node_with(**seams: object) -> FileBackupNode:
     return FileBackupNode(None, FileBackupHandler(**seams))  # type: ignore[arg-type]  # the handler's own parameters
 
 
-# --- models --------------------------------------------------------------------------------------------------------
+# models
 
 
 def test_the_input_has_the_defaults_of_the_specification() -> None:
@@ -115,7 +115,7 @@ def test_the_models_are_frozen_and_come_back_from_json() -> None:
         output.success = False  # type: ignore[misc]  # that is the point
 
 
-# --- what a backup does --------------------------------------------------------------------------------------------
+# what a backup does
 
 
 @pytest.mark.parametrize("atomic", [True, False])
@@ -190,7 +190,7 @@ async def test_holes_of_a_sparse_file_stay_holes(files: Files) -> None:
     assert files.target.read_bytes() == files.source.read_bytes()
 
 
-# --- what fails, and leaves everything as it was -------------------------------------------------------------------
+# what fails, and leaves everything as it was
 
 
 async def test_a_missing_source_is_no_success_and_leaves_no_file(files: Files) -> None:
@@ -485,7 +485,7 @@ async def test_an_input_that_is_none_of_a_backup_is_a_validation_error() -> None
     assert "speed" in caught.value.message
 
 
-# --- the node and its handler --------------------------------------------------------------------------------------
+# the node and its handler
 
 
 async def test_statistics_count_what_happened(files: Files) -> None:

@@ -98,7 +98,7 @@ def test_a_backup_inside_its_own_source_is_refused(tree: Path) -> None:
     assert caught.value.error_code is Code.VALIDATION_ERROR
 
 
-# --- the command ---------------------------------------------------------------------------------------------------
+# the command
 
 
 @pytest.mark.parametrize("options", [(), ("--no-verify",), ("--jobs", "1"), ("--contract",)], ids=str)
@@ -171,7 +171,7 @@ def test_stopped_by_a_signal_everything_is_tidy(tmp_path: Path, number: signal.S
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"target": "previous"}
 
 
-# --- memory --------------------------------------------------------------------------------------------------------
+# memory
 
 _MEASURE = """
 import asyncio, resource, sys

@@ -262,7 +262,7 @@ def test_configuration_comes_from_the_provider(monkeypatch: pytest.MonkeyPatch) 
     assert node.get_config("nothing", 7) == 7
 
 
-# --- contracts that bring their input ------------------------------------------------------------------------------
+# contracts that bring their input
 
 
 async def test_a_contract_with_sql_runs_with_its_parameters(tmp_path: Path) -> None:
@@ -387,7 +387,7 @@ def test_a_service_is_a_node() -> None:
     assert NodeHealthStatus(status=EnumHealthStatus.HEALTHY).is_healthy
 
 
-# --- the pure kinds ------------------------------------------------------------------------------------------------
+# the pure kinds
 
 
 async def test_a_compute_service_runs_computations_and_algorithms_and_counts_them() -> None:

@@ -65,7 +65,7 @@ def chunks(items: list[dict[str, object]], size: int) -> Iterator[list[dict[str,
         yield items[start : start + size]
 
 
-# --- input ------------------------------------------------------------------------------------------------------------
+# input
 
 
 @pytest.mark.parametrize("kind", ["list", "items", "chunks", "tuples", "function", "async items", "async chunks"])
@@ -166,7 +166,7 @@ async def test_late_items_are_in_the_events(container: ModelONEXContainer) -> No
     assert output.events[0]["event"] == "late_item"
 
 
-# --- memory and files -------------------------------------------------------------------------------------------------
+# memory and files
 
 
 def many(count: int) -> list[dict[str, object]]:
@@ -313,7 +313,7 @@ def test_the_limit_of_memory_is_held() -> None:
     assert found["peak_mib"] - found["base_mib"] <= 8
 
 
-# --- stored states ----------------------------------------------------------------------------------------------------
+# stored states
 
 KEPT: dict[str, object] = {"value_field": "amount", "group_by": "region", "state_key": "sales"}
 
@@ -440,7 +440,7 @@ async def test_backups_are_kept_and_restored(container: ModelONEXContainer, stor
     assert (await run(container, [], **KEPT)).result == total(SALES[:30])
 
 
-# --- resuming ---------------------------------------------------------------------------------------------------------
+# resuming
 
 RESUMED: dict[str, object] = {**KEPT, "enabled": True, "chunk_size": 100, "checkpoint_items": 300}
 

@@ -353,7 +353,7 @@ def test_a_tight_timeout_of_the_input_shortens_the_call() -> None:
     assert virtually(main) == pytest.approx(1000.5)
 
 
-# --- secrets, traces, logs -----------------------------------------------------------------------------------------
+# secrets, traces, logs
 
 WITH_SECRET = {**POST, "headers": {"X-Key": "${secret.api_key}"}}
 

@@ -242,7 +242,7 @@ def _until_busy() -> None:
         time.sleep(0.02)
 
 
-# --- the cluster ---------------------------------------------------------------------------------------------------
+# the cluster
 
 
 async def test_an_algorithm_runs_on_the_cluster() -> None:

@@ -351,7 +351,7 @@ def test_a_fork_leaves_the_workers_to_its_parent() -> None:
     assert children(WORKER) == {worker}
 
 
-# --- the side of the worker ----------------------------------------------------------------------------------------
+# the side of the worker
 
 
 def test_a_worker_tells_where_it_is() -> None:

@@ -255,7 +255,7 @@ async def test_as_a_node_it_takes_intents_from_its_input(executor: IntentExecuto
         await executor.process(ModelEffectInput(operation_data={}, retry_enabled=False))
 
 
-# --- the ledger ------------------------------------------------------------------------------------------------------
+# the ledger
 
 
 async def test_a_key_runs_once_and_then_answers_with_its_first_outcome(executor: IntentExecutor) -> None:

@@ -394,7 +394,7 @@ def test_metrics_count_what_happened_and_may_be_awaited() -> None:
     assert now["success_rate"] == 0.5
 
 
-# --- transaction_context -------------------------------------------------------------------------------------------
+# transaction_context
 
 
 async def test_transaction_context_commits_after_a_normal_exit() -> None:
@@ -436,7 +436,7 @@ async def test_transaction_context_awaited_gives_a_begun_transaction() -> None:
         await transaction.rollback()
 
 
-# --- execute_file_operation ----------------------------------------------------------------------------------------
+# execute_file_operation
 
 
 async def test_file_operation_write_read_exists_delete(tmp_path: Path) -> None:

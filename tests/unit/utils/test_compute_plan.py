@@ -83,7 +83,7 @@ def test_a_disabled_step_is_left_out() -> None:
     assert [finding.code for finding in findings([off, mapping(a="$.steps.trim")])] == ["E-UNKNOWN-STEP"]
 
 
-# --- mapping -------------------------------------------------------------------------------------------------------
+# mapping
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_path_that_leads_nowhere_is_refused(path: str, code: str) -> None:
     assert (finding.code, finding.key_path) == (code, "compute_subcontract.pipeline[0].mapping_config.field_mappings.a")
 
 
-# --- schemas -------------------------------------------------------------------------------------------------------
+# schemas
 
 NAMED = {"type": "object", "required": ["name"]}
 
@@ -283,7 +283,7 @@ def test_an_unknown_schema_is_refused() -> None:
     assert (finding.code, finding.allowed) == ("E-UNKNOWN-SCHEMA", "persons")
 
 
-# --- branches ------------------------------------------------------------------------------------------------------
+# branches
 
 
 @pytest.mark.parametrize(("data", "expected"), [(" a", " A"), ("  ", "")])
@@ -349,7 +349,7 @@ def test_a_template_reads_earlier_outputs(place: str) -> None:
     assert run(steps, {"a": 1}).output == "<1>"
 
 
-# --- what a contract may not say -----------------------------------------------------------------------------------
+# what a contract may not say
 
 
 @pytest.mark.parametrize(
@@ -483,7 +483,7 @@ def test_rules_hold_in_python_too() -> None:
         )
 
 
-# --- limits of time ------------------------------------------------------------------------------------------------
+# limits of time
 
 CATASTROPHE = transformation("regex", pattern="^(a|aa)+$")
 

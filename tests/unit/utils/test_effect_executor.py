@@ -58,7 +58,7 @@ def test_signatures(name: str, positional: list[str]) -> None:
     assert {p.kind for p in parameters} <= {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
 
-# --- resolve_template ---
+# resolve_template
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_meta_may_be_given() -> None:
     assert resolve_template("${meta.operation_id}", {"meta": {"operation_id": ID}}) == str(ID)
 
 
-# --- resolve_io_config ---
+# resolve_io_config
 
 
 def test_http_is_resolved() -> None:
@@ -199,7 +199,7 @@ def test_a_config_that_does_not_fit_is_refused() -> None:
     assert resolve_io_config(odd, {"input": {"a": 1}}).body == "{not json 1"  # type: ignore[union-attr]  # an HTTP context
 
 
-# --- calculate_backoff, is_retryable_error ---
+# calculate_backoff, is_retryable_error
 
 
 def test_backoff_grows_from_the_base() -> None:
@@ -242,7 +242,7 @@ def test_lists_of_the_policy_count() -> None:
     assert not is_retryable_error(ConnectionResetError(), policy)
 
 
-# --- extract_response_fields ---
+# extract_response_fields
 
 
 def test_fields_of_a_document() -> None:

@@ -26,7 +26,7 @@ LISTS = RetryLists(frozenset({429, 500, 502, 503, 504}), frozenset({"ECONNRESET"
 NOTHING = RetryLists(frozenset(), frozenset())
 
 
-# --- the table of section 2.5 ---
+# the table of section 2.5
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_attempts_run_out() -> None:
     assert (verdict.repeat, verdict.reason) == (False, Stop.ATTEMPTS)
 
 
-# --- statuses ---
+# statuses
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_done_status_is_never_listed() -> None:
     assert not fault_of_status(202, {200}, RetryLists(frozenset({202}), frozenset()), None).listed
 
 
-# --- errors ---
+# errors
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_free_text_is_never_matched() -> None:
     assert not fault_of_error(RuntimeError("ECONNRESET 503"), LISTS).listed
 
 
-# --- Retry-After ---
+# Retry-After
 
 NOW = datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
 
@@ -227,7 +227,7 @@ def test_retry_after_reads_the_wall_clock_by_default() -> None:
     assert 3_500 < seconds <= 3_600
 
 
-# --- causes ---
+# causes
 
 
 def _chain(length: int, last: Exception) -> Exception:

@@ -44,7 +44,7 @@ def _codes(config: Mapping[str, object]) -> list[tuple[str, tuple[str | int, ...
     return [(breach.code, tuple(part for part in breach.path if type(part) in {str, int})) for breach in found]
 
 
-# --- what every plan says ---
+# what every plan says
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_a_handler_that_changes_its_context_changes_no_other(config: dict[str, o
     assert plan.resolve(scope)[0].model_dump() == fresh
 
 
-# --- http ---
+# http
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_a_user_name_cannot_reach_into_the_password() -> None:
         _values(GET | {"auth": {"type": "basic", "username": "${input.a}", "password": "p"}}, a="admin:x")
 
 
-# --- db ---
+# db
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_db_problems() -> None:
     ]
 
 
-# --- kafka ---
+# kafka
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_kafka_problems() -> None:
     assert _codes(MESSAGE | {"connection_name": "${env.C}"}) == [("E-LITERAL", ("connection_name",))]
 
 
-# --- filesystem ---
+# filesystem
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ OBJECTS: list[tuple[object, object]] = [
 ]
 
 
-# --- getters ---
+# getters
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_every_source_is_read(text: str, value: object) -> None:
     assert found == value
 
 
-# --- encoders ---
+# encoders
 
 
 @pytest.mark.parametrize(("value", "form"), OBJECTS, ids=repr)
@@ -387,7 +387,7 @@ def test_a_wrapped_secret_is_unwrapped_where_a_secret_is_asked_for() -> None:
     assert render_hole(_hole("${secret.S}"), templates.json_value)(scope) == '"s3"'
 
 
-# --- composition ---
+# composition
 
 
 def test_constants_join_to_a_constant() -> None:

@@ -34,7 +34,7 @@ def made(tree: str, at: WorkflowScope, **fields: str) -> JsonValue:
     return planned.steps[1].make_input(at)
 
 
-# --- values
+# values
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_conditions_read_input_steps_and_items() -> None:
     assert not conditions[0](scope({"n": 5}))
 
 
-# --- order and units
+# order and units
 
 
 CHAIN = (
@@ -243,7 +243,7 @@ def test_only_computations_and_reductions_by_contract_are_pure() -> None:
     assert (undo.step_id, undo.index, undo.connection, undo.node) == ("c.compensate", 5, "main", "store.yaml")
 
 
-# --- retries and failures
+# retries and failures
 
 
 def attempts(step: str = "", **fields: str) -> tuple[int, list[float], frozenset[str] | None]:
@@ -295,7 +295,7 @@ def test_what_follows_a_failure_is_passed_on() -> None:
     ).continue_on_error
 
 
-# --- waits
+# waits
 
 
 def test_waits_for_a_time() -> None:
@@ -350,7 +350,7 @@ def test_an_approval_waits_for_its_own_name(on_timeout: str, fails: bool, approv
     assert (wait.escalation.step_id, wait.escalation.index) == ("a.escalate", 1)
 
 
-# --- pipelines, events, triggers
+# pipelines, events, triggers
 
 
 def test_a_pipeline_hands_an_item_from_step_to_step() -> None:

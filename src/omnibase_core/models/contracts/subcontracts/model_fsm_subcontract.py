@@ -130,7 +130,7 @@ class ModelReducerContractFile(ContractFile):
     reducer_subcontract: ModelReducerSubcontract
 
 
-# --- rules ---------------------------------------------------------------------------------------------------------
+# rules
 
 
 def _duplicates(names: Sequence[str]) -> Iterator[tuple[int, str, int]]:
