@@ -5,9 +5,12 @@ take turns, and the fastest round of each counts. Time is that of the steps, wit
 """
 
 import asyncio
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from uuid import uuid4
@@ -41,7 +44,13 @@ class Subject:
         pipe = asyncio.subprocess.PIPE
         return cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL
+                sys.executable,
+                *arguments,
+                cwd=ROOT,
+                stdin=pipe,
+                stdout=pipe,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
             )
         )
 
@@ -56,8 +65,9 @@ class Subject:
         return len(words) == 2
 
     async def end(self) -> None:
-        if self._process.returncode is None:
-            self._process.kill()
+        """With the server that it may have started, which holds its pipes open."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
     @property
