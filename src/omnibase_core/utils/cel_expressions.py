@@ -6,6 +6,8 @@ nothing. A name that is used in another way (`size(state)`, `state[payload.key]`
 are never used, because `has(a.b)` does not work on them.
 
 Comprehensions have the engine's iteration budget and regular expressions run in linear time, so an evaluation ends.
+What is nested deeper than `MAX_DEPTH` is refused before the engine sees it: converting it would overrun the engine's
+stack, and that ends the process.
 
 Equal data give equal values in every process. Maps come out sorted by key. The engine iterates over a map in another
 order each time, and its type is known when it runs only; so `map` and `filter` are compiled with a call that puts the
@@ -20,6 +22,7 @@ from math import isfinite
 from typing import Final, NamedTuple, Protocol, cast
 
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
@@ -66,6 +69,8 @@ _ORDER_SHOWS: Final = frozenset({"map", "filter"})
 """Macros whose value depends on the order in which they go over a map."""
 MAX_CHARACTERS: Final = 10_000
 """Length of an expression."""
+MAX_DEPTH: Final = 250
+"""Lists and maps inside each other; pydantic, which looks, has about the same limit."""
 
 Path = tuple[str, ...]
 Tree = dict[str, "Tree | None"]
@@ -135,6 +140,8 @@ class CelProgram:
                 bound[root] = dict(source) if tree is None else _pick(source, tree)
             else:
                 bound[root] = source
+        if _too_deep(bound):
+            raise self._failed(f"what it reads is nested deeper than {MAX_DEPTH} lists and maps, or holds itself")
         try:
             return self._evaluate(None, bound)  # by position: passing keywords costs half a microsecond
         except RuntimeError as error:
@@ -229,6 +236,25 @@ def _sorted_keys(items: dict[object, object]) -> list[str]:
         raise ValueError("map() and filter() go over maps with keys that are texts, as those of JSON are")
     keys.sort()
     return keys
+
+
+def _too_deep(bound: dict[str, object]) -> bool:
+    """Whether the engine could not stand it. Writing JSON is the fast way to look at everything."""
+    try:
+        to_json(bound)
+    except ValueError:  # too deep, in itself, or a value without a JSON form, about which the engine will complain
+        return _depth_beyond(bound, MAX_DEPTH)
+    return False
+
+
+def _depth_beyond(bound: Mapping[str, object], limit: int) -> bool:
+    level: list[Mapping[str, object] | Sequence[object]] = [bound]
+    for _ in range(limit):
+        below = (entry for holder in level for entry in (holder.values() if isinstance(holder, Mapping) else holder))
+        level = list({id(entry): entry for entry in below if isinstance(entry, Mapping | list | tuple)}.values())
+        if not level:
+            return False
+    return True
 
 
 def _is_error(result: _Value) -> bool:

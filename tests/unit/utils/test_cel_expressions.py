@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import JsonValue
@@ -233,6 +234,27 @@ for _ in range(3):
 def test_constant_keys_below_a_name_are_known_with_their_places(text: str, found: list[tuple[str, int]]) -> None:
     """Not those below a key of the same name, nor below a variable of a macro."""
     assert list(keys_read(text, "steps")) == found
+
+
+@pytest.mark.parametrize("leaf", [1, datetime(2026, 1, 1, tzinfo=UTC), {1}], ids=["plain", "a time", "no value of CEL"])
+def test_what_is_nested_too_deep_is_refused_before_the_engine_overruns_its_stack(leaf: object) -> None:
+    """It would end the process. Two hundred levels are no trouble."""
+    program = compile_cel("size(state.items) == 1", NAMES, condition=True)
+    endless: list[object] = []
+    endless.append([endless, leaf])
+
+    for value in (_nested(leaf, 300), _nested(leaf, 100_000), endless):
+        with pytest.raises(ModelOnexError, match="nested deeper than 250") as raised:
+            program.holds(ROOTS | {"state": {"items": value}})
+        assert raised.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
+    assert program.holds(ROOTS | {"state": {"items": _nested(1, 200)}})
+
+
+def _nested(leaf: object, depth: int) -> list[object]:
+    value = [leaf]
+    for _ in range(depth):
+        value = [value]
+    return value
 
 
 def test_without_the_library_an_expression_is_a_configuration_error() -> None:
