@@ -30,8 +30,8 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 )
 from omnibase_spi.engine_dbos_link import Record
 from omnibase_spi.engine_dbos_tables import NOTE, Loaded
-from omnibase_spi.engine_memory_store import ids_of
 from omnibase_spi.workflow_anew import times_asked, times_done
+from omnibase_spi.workflow_names import ids_of
 from omnibase_spi.workflow_tx import TransactionalSteps
 
 _LONGEST_SLEEP_S: Final = 3600.0

@@ -28,8 +28,9 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     event_types_of,
 )
 from omnibase_spi.engine_memory_events import RunEvents
-from omnibase_spi.engine_memory_store import MemoryRun, ids_of
+from omnibase_spi.engine_memory_store import MemoryRun
 from omnibase_spi.workflow_anew import times_asked, times_done
+from omnibase_spi.workflow_names import ids_of
 
 _STATUS = {
     EnumRunStatus.COMPLETED: EnumStepStatus.COMPLETED,

@@ -6,8 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
 from pydantic_core import to_json
@@ -15,7 +14,6 @@ from pydantic_core import to_json
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.models.primitives.identifiers import NamedIds
 from omnibase_core.protocols.protocol_workflow_engine import (
     BLOCK,
     RunFilter,
@@ -31,8 +29,6 @@ from omnibase_spi.workflow_names import names_of
 
 if TYPE_CHECKING:
     from omnibase_spi.engine_memory_context import MemoryContext
-
-_RUNS: Final = NamedIds(UUID("1f6a3f0e-0b1d-5c55-8b43-6f6f3f1c9a10"))
 
 
 @dataclass(slots=True)
@@ -111,11 +107,6 @@ class MemoryStore:
 def hash_of(request: StartRequest) -> bytes:
     """What two requests with one id must have in common."""
     return hashlib.sha256(request.bundle.digest.encode() + b"\n" + to_json(request.input_data)).digest()
-
-
-def ids_of(workflow_id: str, generation: int) -> NamedIds:
-    """Ids made of a run and a name; a run that began anew has others."""
-    return NamedIds(_RUNS.of(f"{workflow_id}/{generation}" if generation else workflow_id))
 
 
 def matches(found: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]) -> bool:
