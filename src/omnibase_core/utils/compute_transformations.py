@@ -6,7 +6,7 @@ A value of the wrong type is a VALIDATION_ERROR that says what was expected and 
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from math import isfinite
 from typing import Final, Literal, TypeVar, cast
@@ -30,6 +30,7 @@ from omnibase_core.utils.timed_regex import PatternError, check_replacement, com
 Report = Callable[[Breach], None]
 Transform = Callable[[JsonValue, ComputeRun], JsonValue]
 C = TypeVar("C")
+M = TypeVar("M")
 
 _DIGITS: Final = re.compile(r"-?[0-9]{1,4300}")
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -454,43 +455,35 @@ def _filter(text: str, visible: frozenset[str], report: Report) -> Transform:
     program = program_of(text, ITEM_NAMES, visible, "expression", report, condition=True)
     if program is None:
         return identity
-    holds = program.holds
-
-    def transform(value: JsonValue, run: ComputeRun) -> JsonValue:
-        kept: list[JsonValue] = []
-        roots: dict[str, JsonValue] = {"input": run.input, "steps": run.outputs}
-        for index, item in enumerate(_items(value)):
-            run.check_time()
-            roots["item"] = item
-            try:
-                if holds(roots):
-                    kept.append(item)
-            except ModelOnexError as error:
-                raise _at_item(index, error) from error
-        return kept
-
-    return transform
+    judged = _each(program.holds)
+    return lambda value, run: [item for item, holds in judged(value, run) if holds]
 
 
 def _map(text: str, visible: frozenset[str], report: Report) -> Transform:
     program = program_of(text, ITEM_NAMES, visible, "expression", report)
     if program is None:
         return identity
-    evaluate = program.evaluate
+    evaluated = _each(program.evaluate)
+    return lambda value, run: [made for _, made in evaluated(value, run)]
 
-    def transform(value: JsonValue, run: ComputeRun) -> JsonValue:
-        made: list[JsonValue] = []
+
+def _each(
+    evaluate: Callable[[dict[str, JsonValue]], M],
+) -> Callable[[JsonValue, ComputeRun], Iterator[tuple[JsonValue, M]]]:
+    """Every item with what an expression makes of it; time is checked, and an error names the item."""
+
+    def pairs(value: JsonValue, run: ComputeRun) -> Iterator[tuple[JsonValue, M]]:
         roots: dict[str, JsonValue] = {"input": run.input, "steps": run.outputs}
         for index, item in enumerate(_items(value)):
             run.check_time()
             roots["item"] = item
             try:
-                made.append(evaluate(roots))
+                made = evaluate(roots)
             except ModelOnexError as error:
                 raise _at_item(index, error) from error
-        return made
+            yield item, made
 
-    return transform
+    return pairs
 
 
 def _at_item(index: int, error: ModelOnexError) -> ModelOnexError:
