@@ -75,13 +75,8 @@ def load(file: str) -> "LoadedContract":
     return found.contract
 
 
-def load_effect(file: str) -> "tuple[ModelEffectSubcontract, EffectPlan]":
-    """An effect contract with its plan; another kind is refused, because nothing runs it yet."""
-    return effect_of(load(file))
-
-
 def effect_of(loaded: "LoadedContract") -> "tuple[ModelEffectSubcontract, EffectPlan]":
-    """The same for what is loaded already."""
+    """An effect contract with its plan; another kind is refused."""
     if loaded.effect_subcontract is None or loaded.effect_plan is None:
         raise usage(f"{loaded.source}: found {loaded.kind}_subcontract; this command takes an effect_subcontract")
     return loaded.effect_subcontract, loaded.effect_plan
