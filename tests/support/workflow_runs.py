@@ -22,7 +22,7 @@ Case = Callable[[DurableContext, JsonValue], Awaitable[JsonValue]]
 
 
 def bundle_named(name: str, version: str = "1.0.0") -> WorkflowBundle:
-    text = f"workflow_name: {name}\nversion: {version}\n"
+    text = f"orchestrator_subcontract:\n  workflow_name: {name}\n  version: {version}\n"
     return WorkflowBundle("workflow.yaml", {"workflow.yaml": text}, sha256(text.encode()).hexdigest())
 
 
