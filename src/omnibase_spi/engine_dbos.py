@@ -38,6 +38,8 @@ from omnibase_spi.engine_dbos_tables import NOTE, PAUSED
 from omnibase_spi.workflow_cron import times_between
 
 _IDLE_MS: Final = 5_000
+_LEAST_IDLE_MS: Final = 2_000
+"""A busy machine lets a thread stand still for a while; a shorter lease is no reason to undo what it does."""
 _WAIT_POLL_S: Final = 0.25
 _PAUSE_LOOK_S: Final = 0.05
 _PAUSE_LOOKS: Final = 40
@@ -78,7 +80,8 @@ class DbosDriver:
         Raises CONFIGURATION_ERROR (dbos missing, URL), RESOURCE_UNAVAILABLE (database away) and CONFLICT (a worker is
         in this process already).
         """
-        driver = cls(await asyncio.to_thread(_store, url, schema, lease_ttl_ms if run is not None else _IDLE_MS))
+        idle_ms = _IDLE_MS if run is None else max(lease_ttl_ms, _LEAST_IDLE_MS)
+        driver = cls(await asyncio.to_thread(_store, url, schema, idle_ms))
         store = driver._store
         try:
             await store.do(store.open, [*queues, *([] if only is None else [QueueLimits(only)])])

@@ -121,10 +121,22 @@ class DbosStore:
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args))
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        except (sa.exc.DBAPIError, sa.exc.TimeoutError) as error:
+            if not _is_away(error):
+                raise
             where = self.engine.url.render_as_string(hide_password=True)
             message = (
                 f"The database of the workflow engine, {where}, does not answer ({type(error).__name__}). "
                 "Nothing is lost: runs go on when it is back. Check ONEX_DATABASE_URL and the server."
             )
             raise ModelOnexError(message, EnumCoreErrorCode.RESOURCE_UNAVAILABLE) from None
+
+
+def _is_away(error: "sa.exc.SQLAlchemyError") -> bool:
+    """Whether the connection failed, also by the server's ending it (25P03: its client stood still for too long)."""
+    import sqlalchemy as sa
+
+    if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)):
+        return True
+    lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+    return lost or getattr(getattr(error, "orig", None), "sqlstate", None) == "25P03"

@@ -222,3 +222,23 @@ def test_sqlite_is_durable(tmp_path: Path) -> None:
     engine.dispose()
 
     assert found == ["wal", 2]
+
+
+async def test_a_transaction_that_the_server_ended_is_a_database_that_is_away(engine_database: str) -> None:
+    """Its process stood still for longer than the server waits; the work is left undone and may be asked for again."""
+    store = DbosStore(engine_database, "onex", idle_ms=100)
+
+    def stand_still() -> None:
+        with store.tables.writing() as connection:
+            store.tables.rows_in(connection, COUNT)
+            time.sleep(0.3)  # the server's clock is a real one
+            store.tables.rows_in(connection, COUNT)
+
+    try:
+        with pytest.raises(ModelOnexError, match="does not answer") as caught:
+            await store.do(stand_still)
+        assert (await store.do(store.tables.rows, COUNT))[0]["n"] == 0
+    finally:
+        store.close()
+
+    assert caught.value.error_code is EnumCoreErrorCode.RESOURCE_UNAVAILABLE
