@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import statistics
 import subprocess
 import sys
 import threading
@@ -168,11 +169,13 @@ async def test_an_awaited_message_takes_a_round_trip_and_not_a_polling_interval(
     topic = kafka_clusters.topic()
     await adapter.execute(message(topic), uuid4())
 
-    began = time.perf_counter()
+    taken = []
     for _ in range(50):
+        began = time.perf_counter()
         await adapter.execute(message(topic), uuid4())
+        taken.append(time.perf_counter() - began)
 
-    assert (time.perf_counter() - began) / 50 < 0.05
+    assert statistics.median(taken) < 0.05
 
 
 async def test_a_topic_that_does_not_exist_is_rejected_for_good(real_kafka_cluster: KafkaCluster) -> None:
@@ -333,9 +336,9 @@ async def test_a_silent_cluster_is_not_sent_before_the_attempts_limit() -> None:
         began = time.perf_counter()
 
         with pytest.raises(EffectFault) as caught:
-            await adapter.execute(message("t", timeout_ms=500), uuid4())
+            await adapter.execute(message("t", timeout_ms=2_000), uuid4())
 
-        assert time.perf_counter() - began < 0.5
+        assert time.perf_counter() - began < 2
         await adapter.aclose()
 
     assert (caught.value.error_kind, caught.value.phase) == ("ETIMEDOUT", EnumFaultPhase.NOT_SENT)
@@ -442,7 +445,7 @@ async def test_a_cancelled_call_passes_on_at_once_and_its_late_report_is_ignored
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Cancellation does not wait for the broker; the report that comes later finds nobody and says nothing."""
-    cluster = mock_cluster(test_mock_broker_rtt=100)
+    cluster = mock_cluster(test_mock_broker_rtt=500)
     adapter = adapter_for(cluster.url)
     topic = cluster.topic()
     await adapter.execute(message(topic), uuid4())
@@ -458,7 +461,7 @@ async def test_a_cancelled_call_passes_on_at_once_and_its_late_report_is_ignored
     await eventually(lambda: not link.pending)
     await adapter.aclose()
 
-    assert waited < 0.1
+    assert waited < 0.4
     assert not caplog.records
     assert cluster.count(topic) == 2
 

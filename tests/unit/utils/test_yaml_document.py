@@ -367,11 +367,11 @@ def test_a_bomb_of_aliases_is_refused_before_it_is_built() -> None:
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 2)}]" for n in range(1, 10)]
     bomb = "\n".join(lines)
     wide = "a: &a [" + "x," * 3000 + "]\nb: &b [" + "*a," * 5 + "]\nc: &c [" + "*b," * 5 + "]\n"
-    started = time.perf_counter()
+    started = time.process_time()
 
     assert _limits(bomb)[1] == []  # 2^10 leaves: 18 aliases that stand for few nodes
     assert _limits(wide) == ([], ["E-YAML-LIMIT"])
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < cpu_bound(0.5)
 
 
 def test_the_limit_of_aliases() -> None:
