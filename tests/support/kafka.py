@@ -39,6 +39,9 @@ class KafkaCluster:
         if self.is_real:
             settings = {key.replace("_", "."): value for key, value in config.items()}
             admin.create_topics([NewTopic(name, 4, 1, config=settings)])[name].result(10)
+            self.count(
+                name
+            )  # answered once each partition has its leader, which a message without acks does not wait for
         else:
             admin.list_topics(name, 10)
         return name

@@ -1,14 +1,15 @@
 """How file operations fail, and how they end when nobody waits any more."""
 
 import asyncio
-import contextlib
 import gc
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -58,16 +59,37 @@ def test_errors_of_the_system(name: str, code: EnumCoreErrorCode, transient: boo
     assert "may have taken effect" in ambiguous.message
 
 
-async def test_missing_permission_is_a_permanent_rejection() -> None:
+AS_ORDINARY_USER = """
+import asyncio, os, sys, uuid
+from omnibase_core.errors import EffectFault
+from omnibase_core.handlers.filesystem_handler import FilesystemHandler
+from tests.unit.handlers.filesystem_calls import context_of
+handler = FilesystemHandler([sys.argv[1]])
+def write(path):
+    context = context_of("write", path, content="y", atomic=True)
+    asyncio.run(handler.execute(resolved_context=context, correlation_id=uuid.uuid4()))
+write("open")  # everything is imported now, which an ordinary user may not be able to
+if os.geteuid() == 0:
+    os.seteuid(65534)
+try:
+    write("locked/a")
+except EffectFault as fault:
+    print(fault.error_kind, fault.phase.name, fault.transient)
+"""
+"""Root may do everything. A process of its own: a change of user interrupts every thread of a process, also those of
+client libraries that do not expect it.
+"""
+
+
+def test_missing_permission_is_a_permanent_rejection() -> None:
     """EACCES is REJECTED with the system's name for it, and leaves no temporary file."""
     with tempfile.TemporaryDirectory() as directory:
         locked = _locked_directory(Path(directory))
-        handler = FilesystemHandler([Path(directory)])
-        with _as_ordinary_user():
-            context = context_of("write", "locked/a", content="y", atomic=True)
-            fault = await fault_from(handler.execute(resolved_context=context, correlation_id=uuid4()))
+        command = [sys.executable, "-c", AS_ORDINARY_USER, directory]
 
-        assert (fault.error_kind, fault.phase, fault.transient) == ("EACCES", EnumFaultPhase.REJECTED, False)
+        told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+        assert (told.stdout, told.stderr) == ("EACCES REJECTED False\n", "")
         assert names(locked) == ["a"]
 
 
@@ -79,19 +101,6 @@ def _locked_directory(root: Path) -> Path:
     root.chmod(0o755)
     locked.chmod(0o555)
     return locked
-
-
-@contextlib.contextmanager
-def _as_ordinary_user() -> Iterator[None]:
-    """Root may do everything: let the process be somebody else for a moment."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 async def test_a_full_device_in_the_middle_changes_nothing(run: Run, tmp_path: Path) -> None:
