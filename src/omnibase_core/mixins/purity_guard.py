@@ -7,10 +7,12 @@ where it happens, and again when the guard is left, should the computation have 
 
 A guard counts for its context: other threads and tasks are not judged, and a thread cannot be started under it. It is
 for development and tests, not a jail: calls are some times slower under it, and it does not see calls that C code makes
-(`map(time.time, ...)`) or the environment. Imports may read files.
+(`map(time.time, ...)`) or the environment. Imports may read files. What the garbage collector runs is not judged: it
+comes whenever it likes, with the finalisers of objects and the callbacks of libraries that the computation never knew.
 """
 
 import functools
+import gc
 import inspect
 import random
 import sys
@@ -89,6 +91,7 @@ class PurityGuard:
 
     def __enter__(self) -> Self:
         _install()
+        _surround_collections()
         self.violation = None
         self._before = sys.getprofile()
         self._token = _guard.set(self)
@@ -143,6 +146,8 @@ def pure(function: Callable[P, R]) -> Callable[P, R]:
 _guard: ContextVar[PurityGuard | None] = ContextVar("onex_purity_guard", default=None)
 _installing = threading.Lock()
 _installed: list[bool] = []
+_collecting: Final[set[int]] = set()
+"""The thread in which the garbage collector is at work."""
 
 
 def _install() -> None:
@@ -153,9 +158,32 @@ def _install() -> None:
             _installed.append(True)
 
 
+def _surround_collections() -> None:
+    """Our callbacks are the first and the last of the garbage collector's; others may have come since."""
+    known = gc.callbacks
+    if known and known[0] is _collection_begins and known[-1] is _collection_ends:
+        return
+    with _installing:
+        for ours in (_collection_begins, _collection_ends):
+            if ours in gc.callbacks:
+                gc.callbacks.remove(ours)
+        gc.callbacks.insert(0, _collection_begins)
+        gc.callbacks.append(_collection_ends)
+
+
+def _collection_begins(phase: str, _info: object) -> None:
+    if phase == "start":
+        _collecting.add(threading.get_ident())
+
+
+def _collection_ends(phase: str, _info: object) -> None:
+    if phase == "stop":
+        _collecting.discard(threading.get_ident())
+
+
 def _audit(event: str, args: tuple[object, ...]) -> None:
     guard = _guard.get()
-    if guard is None:
+    if guard is None or threading.get_ident() in _collecting:
         return
     what = _EVENTS.get(event) or _EVENT_FAMILIES.get(event.partition(".")[0])
     if what is None or sys._getframe(1).f_code.co_filename == _IMPORTER:  # noqa: SLF001  # there is no other way to ask
@@ -167,7 +195,7 @@ def _profile(frame: FrameType, event: str, called: object) -> None:
     if event != "c_call" or called.__name__ not in _NAMES:  # type: ignore[attr-defined]  # c_call brings a built-in
         return
     guard = _guard.get()
-    if guard is None:
+    if guard is None or threading.get_ident() in _collecting:
         return
     what = _touched(cast("BuiltinFunctionType", called), frame)  # as above
     if what is not None and not guard.allows(what, frame):

@@ -113,7 +113,6 @@ def test_a_plain_error_passes() -> None:
 
 def test_guards_end_and_nest() -> None:
     """Outside everything is allowed again, and a profiler that was there is back."""
-    gc.collect()  # what earlier tests have left, so that no finaliser of theirs runs under the guard
     seen: list[str] = []
 
     def profiler(_frame: object, event: str, _arg: object) -> None:
@@ -249,3 +248,31 @@ def test_what_the_audit_hook_makes_of_an_event() -> None:
     finally:
         purity_guard._guard.reset(token)
     purity_guard._audit("open", ("/a", "r", 0))
+
+
+def test_what_the_garbage_collector_runs_is_not_judged() -> None:
+    """Finalisers and callbacks of others come whenever it likes; behind it the computation is judged again."""
+    seen: list[str] = []
+
+    class Timed:
+        def __init__(self) -> None:
+            self.me = self
+
+        def __del__(self) -> None:
+            seen.append(f"finaliser {time.time() > 0}")
+
+    def clocked(phase: str, _info: object) -> None:
+        seen.append(f"{phase} {time.time() > 0}")
+
+    gc.callbacks.append(clocked)
+    try:
+        Timed()
+        with PurityGuard() as guard:
+            gc.collect()
+        assert guard.violation is None
+        with pytest.raises(PurityError, match="the clock"), PurityGuard():
+            time.time()
+    finally:
+        gc.callbacks.remove(clocked)
+
+    assert {"start True", "finaliser True", "stop True"} <= set(seen)
