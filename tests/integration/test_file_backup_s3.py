@@ -22,7 +22,7 @@ from examples.file_backup.s3 import S3Service
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode as Code
 from tests.support import backends
 
-pytestmark = pytest.mark.xdist_group("s3")  # one server serves them all
+pytestmark = [pytest.mark.usefixtures("own_log_level"), pytest.mark.xdist_group("s3")]  # one server serves them all
 LARGE = os.urandom(1 << 20) * 20  # three parts
 OLD = b"the previous object"
 _HEADERS = {

@@ -182,6 +182,7 @@ def test_a_one_shot_run_that_was_killed_is_taken_over_by_a_worker(here: Path, on
 
         assert onex("workflow", "wait", "r", "--timeout-ms", "20000").status == 0
 
-        assert served.counts == Counter(one=1, two=2, three=1)
+        assert (served.counts["one"], served.counts["three"]) == (1, 1)
+        assert served.counts["two"] in {1, 2}  # once where the worker was the first to take the run
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0

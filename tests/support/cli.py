@@ -47,6 +47,15 @@ def onex(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
     logging.getLogger("dbos").handlers.clear()  # likewise
 
 
+@pytest.fixture
+def own_log_level() -> Iterator[None]:
+    """For programs that are run in this process and quiet our loggers, which would stay quiet for the tests to come."""
+    logger = logging.getLogger("onex")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 GREETING = """\
 effect_subcontract:
   subcontract_name: greeting

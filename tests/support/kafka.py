@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -39,12 +39,22 @@ class KafkaCluster:
         if self.is_real:
             settings = {key.replace("_", "."): value for key, value in config.items()}
             admin.create_topics([NewTopic(name, 4, 1, config=settings)])[name].result(10)
-            self.count(
-                name
-            )  # answered once each partition has its leader, which a message without acks does not wait for
+            self._wait_for_leaders(name)
         else:
             admin.list_topics(name, 10)
         return name
+
+    def _wait_for_leaders(self, topic: str) -> None:
+        """Until each partition has one, which a message without acknowledgement does not wait for; fails after 10 s."""
+        limit = time.monotonic() + 10
+        while True:
+            try:
+                self.count(topic)
+            except KafkaException:
+                if time.monotonic() > limit:
+                    raise
+            else:
+                return
 
     def read(self, topic: str, count: int) -> list[Message]:
         """The first `count` messages of a topic; fails when there are fewer, after 10 s."""

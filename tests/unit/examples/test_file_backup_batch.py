@@ -17,6 +17,7 @@ from examples.file_backup.tree import Pair, pairs_of
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode as Code
 from omnibase_core.errors import ModelOnexError
 
+pytestmark = pytest.mark.usefixtures("own_log_level")
 REPOSITORY = Path(__file__).parents[3]
 
 
