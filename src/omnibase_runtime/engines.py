@@ -1,5 +1,6 @@
 """Which engine carries workflows out, and where their runs are kept: `ONEX_DATABASE_URL` and `ONEX_ENGINE`."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
@@ -74,6 +75,7 @@ async def open_engine(
             bus=cast("ProtocolEventBus", container.get_service("ProtocolEventBus")),  # its key
             db=cast("DbAdapter", container.get_service("DbAdapter")),  # its key
             only=only,
+            retention=None if settings.workflow_retention_days is None else timedelta(settings.workflow_retention_days),
         )
     except DatabaseError as error:
         message = f"{masked_url(url)}: runs cannot be kept there: {error.orig}; name another database"

@@ -43,7 +43,6 @@ _LEAST_IDLE_MS: Final = 2_000
 _WAIT_POLL_S: Final = 0.25
 _PAUSE_LOOK_S: Final = 0.05
 _PAUSE_LOOKS: Final = 40
-_DELETED_AT_ONCE: Final = 500
 
 
 class DbosDriver:
@@ -68,6 +67,7 @@ class DbosDriver:
         db: DbAdapter | None = None,
         schema: str = "onex",
         only: str | None = None,
+        retention: timedelta | None = None,
     ) -> Self:
         """Open the store, making its tables, and begin to carry runs out.
 
@@ -75,7 +75,8 @@ class DbosDriver:
         only started, watched and steered. lease_ttl_ms: after so long without a sign of life (300..3,600,000) others
         take the runs of this process over. queues: beside `onex`. bus: where events go and come from. db: for steps
         that commit with their record. schema: of PostgreSQL, for all tables. only: a queue, made where it is not there;
-        nothing but its runs, and what they start, is carried out here.
+        nothing but its runs, and what they start, is carried out here. retention: runs that ended longer ago are
+        deleted, at the start and then once an hour; None: none is.
 
         Raises CONFIGURATION_ERROR (dbos missing, URL), RESOURCE_UNAVAILABLE (database away) and CONFLICT (a worker is
         in this process already).
@@ -86,7 +87,7 @@ class DbosDriver:
         try:
             await store.do(store.open, [*queues, *([] if only is None else [QueueLimits(only)])])
             if run is not None:
-                runner = DbosRunner(driver, store, run, lease_ttl_ms, bus, db, only)
+                runner = DbosRunner(driver, store, run, lease_ttl_ms, bus, db, only, retention)
                 driver._runner = runner
                 await store.do(runner.launch)
         except BaseException:
@@ -225,15 +226,10 @@ class DbosDriver:
         raise ModelOnexError(message, EnumCoreErrorCode.NOT_FOUND, {"workflow_id": workflow_id, "step": step})
 
     async def delete_before(self, when: datetime) -> int:
-        def delete() -> int:
-            deleted = 0
-            while found := self._store.tables.ended_before(when, _DELETED_AT_ONCE):
-                self._store.client.delete_workflows(found)
-                self._store.tables.forget_runs(found)
-                deleted += len(found)
-            return deleted
-
-        return await self._store.do(delete)
+        deleted = 0
+        while found := await self._store.do(self._store.delete_some, when):
+            deleted += found
+        return deleted
 
     # schedules
 

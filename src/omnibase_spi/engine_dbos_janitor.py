@@ -1,5 +1,6 @@
 """The thread of a worker that looks at the database a few times a second: signals that came from elsewhere, runs that
-were cancelled, paused or taken over, runs of processes that died, schedules that are due, progress to be written.
+were cancelled, paused or taken over, runs of processes that died, schedules that are due, progress to be written, and
+now and then runs that are kept for long enough.
 """
 
 import logging
@@ -40,6 +41,8 @@ class WatchedWorker(Protocol):
 
     def start_now(self, request: StartRequest) -> None: ...
 
+    def forget_some(self) -> int: ...
+
 
 class Janitor:
     """Looks, tells the worker, and is never in the way: whatever fails is tried again at the next look."""
@@ -61,7 +64,8 @@ class Janitor:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._look_after, name="onex-janitor", daemon=True)
         self._next_schedules = 0.0
-        self._next_forget = time.monotonic() + _FORGET_S
+        self._next_forget = 0.0
+        self._next_old_runs = 0.0
         self._suspects: frozenset[str] = frozenset()
         self._absent: dict[str, float] = {}
         self._away = False
@@ -89,6 +93,9 @@ class Janitor:
             if now >= self._next_forget:
                 self._next_forget = now + _FORGET_S
                 self._attempt(self._lease.forget_old)
+            if now >= self._next_old_runs:
+                self._next_old_runs = now + _FORGET_S
+                self._attempt(self._forget_runs)
 
     def _attempt(self, work: Callable[[], object]) -> None:
         try:
@@ -131,6 +138,12 @@ class Janitor:
         progress = self._worker.take_progress()
         if progress:
             self._worker.write_progress(progress)
+
+    def _forget_runs(self) -> None:
+        forgotten = self._worker.forget_some()
+        if forgotten:
+            _log.info("%d runs were kept for long enough and are deleted", forgotten)
+            self._next_old_runs = 0.0  # more of them at the next look; the other duties come in between
 
     def _fire(self) -> None:
         for schedule, request in self._schedules.due():

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar
 from uuid import UUID
@@ -77,10 +77,12 @@ class DbosRunner:
         bus: ProtocolEventBus | None,
         db: DbAdapter | None,
         only: str | None = None,
+        retention: timedelta | None = None,
     ) -> None:
         self._driver = driver
         self._only = only
         self._store = store
+        self._retention = retention
         self._run = run
         self._bus = bus
         self._loop = asyncio.get_running_loop()
@@ -293,6 +295,10 @@ class DbosRunner:
 
     def start_now(self, request: StartRequest) -> None:
         self._store.begin(request)
+
+    def forget_some(self) -> int:
+        """Delete runs that are kept for long enough; 0 when there are no more."""
+        return 0 if self._retention is None else self._store.delete_some(datetime.now(UTC) - self._retention)
 
     def _from_thread(self, call: Callable[..., None], *args: str) -> None:
         with suppress(RuntimeError):  # the loop is closed

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 DEFAULT_QUEUE: Final = "onex"
 _QUEUE_POLL_S: Final = 0.1
 _THREADS: Final = 8
+_DELETED_AT_ONCE: Final = 500
 
 T = TypeVar("T")
 
@@ -101,6 +102,14 @@ class DbosStore:
             )
             raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT) from None
         return True
+
+    def delete_some(self, before: datetime) -> int:
+        """Delete runs that ended before, some hundred at a time. Returns how many; 0 when there are no more."""
+        found = self.tables.ended_before(before, _DELETED_AT_ONCE)
+        if found:
+            self.client.delete_workflows(found)
+            self.tables.forget_runs(found)
+        return len(found)
 
     def close(self) -> None:
         if self._client is not None:

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -186,3 +188,27 @@ def test_a_one_shot_run_that_was_killed_is_taken_over_by_a_worker(here: Path, on
         assert served.counts["two"] in {1, 2}  # once where the worker was the first to take the run
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
+
+
+def test_workers_forget_runs_after_the_days_of_the_setting(here: Path, onex: Onex) -> None:
+    """One that ended two days ago is gone, the one of today is still there."""
+    with doors(here) as served:
+        for run in ("old", "new"):
+            assert onex("run", "doors.yaml", "--id", run).status == 0
+    with closing(sqlite3.connect(here / "runs.db")) as connection, connection:
+        connection.execute(
+            "UPDATE workflow_status SET completed_at = completed_at - ? WHERE workflow_uuid = 'old'",
+            (2 * 86_400_000,),
+        )
+    environment = {"ONEX_DATABASE_URL": os.environ["ONEX_DATABASE_URL"], "ONEX_WORKFLOW_RETENTION_DAYS": "1"}
+
+    with Process(here, "worker", **environment) as worker:
+        limit = time.monotonic() + 20
+        while onex("workflow", "show", "old").status == 0:
+            assert time.monotonic() < limit
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+
+    assert onex("workflow", "show", "old").status == 14
+    assert onex("workflow", "show", "new").status == 0
+    assert served.counts == Counter(one=2, two=2, three=2)

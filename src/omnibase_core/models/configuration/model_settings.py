@@ -70,6 +70,7 @@ class ModelSettings(FrozenModel):
         data_dir, for the commands that keep runs.
     engine: what carries workflows out, `memory` or `dbos`; None: dbos where runs are kept, else memory.
     worker_lease_ms: after so long without a sign of life others take the runs of a worker over.
+    workflow_retention_days: workers delete runs that ended longer ago, looking once an hour; None: none is deleted.
     """
 
     connections: dict[str, ModelConnection] = {}
@@ -83,3 +84,4 @@ class ModelSettings(FrozenModel):
     database_url: SecretStr | None = None
     engine: Literal["memory", "dbos"] | None = None
     worker_lease_ms: Annotated[int, Field(strict=True, ge=300, le=3_600_000)] = 15_000
+    workflow_retention_days: Annotated[int, Field(strict=True, ge=1, le=36_500)] | None = None
