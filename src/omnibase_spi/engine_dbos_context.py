@@ -29,7 +29,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     event_types_of,
 )
 from omnibase_spi.engine_dbos_link import Record
-from omnibase_spi.engine_dbos_tables import NOTE, Loaded
+from omnibase_spi.engine_dbos_tables import ENDING, NOTE, Loaded
 from omnibase_spi.workflow_anew import times_asked, times_done
 from omnibase_spi.workflow_names import ids_of
 from omnibase_spi.workflow_tx import TransactionalSteps
@@ -38,7 +38,7 @@ _LONGEST_SLEEP_S: Final = 3600.0
 _TIMER: Final = f"{NOTE}timer"
 _NOW: Final = f"{NOTE}now"
 
-BLOCKING = ("lease", "cancelled", "moved")
+BLOCKING = ("lease", "cancelled", "moved", ENDING)
 """Reasons that do not wait for the end of a step that can be interrupted."""
 
 
@@ -56,7 +56,11 @@ class RunHost(Protocol):
 
     async def start_child(self, control: "RunControl", request: StartRequest, *, wait: bool) -> RunView: ...
 
-    async def wait_for(self, workflow_id: str, control: "RunControl") -> RunView: ...
+    async def wait_for(
+        self, workflow_id: str, control: "RunControl", given_up: "asyncio.Future[StepError] | None"
+    ) -> RunView | None: ...
+
+    async def end_child(self, control: "RunControl", workflow_id: str) -> RunView | None: ...
 
     async def resume_child(self, control: "RunControl", workflow_id: str) -> None: ...
 
@@ -111,8 +115,9 @@ class RunControl:
         bell.clear()
         self.check()
 
-    def bell(self) -> "_Bell":
-        return _Bell(self._bells)
+    def bell(self, other: "asyncio.Future[StepError] | None" = None) -> "_Bell":
+        """A bell of this run, which something else may ring too."""
+        return _Bell(self._bells, other)
 
     async def at_work(self, work: Work, *, preemptible: bool) -> StepOutcome:
         """Do the work so that `stop` can interrupt it."""
@@ -135,16 +140,24 @@ class RunControl:
 
 
 class _Bell:
-    def __init__(self, bells: set[asyncio.Event]) -> None:
+    def __init__(self, bells: set[asyncio.Event], other: "asyncio.Future[StepError] | None") -> None:
         self._bells = bells
+        self._other = other
         self._event = asyncio.Event()
+
+    def _ring(self, _: object) -> None:
+        self._event.set()
 
     def __enter__(self) -> asyncio.Event:
         self._bells.add(self._event)
+        if self._other is not None:
+            self._other.add_done_callback(self._ring)
         return self._event
 
     def __exit__(self, *_: object) -> None:
         self._bells.discard(self._event)
+        if self._other is not None:
+            self._other.remove_done_callback(self._ring)
 
 
 class DbosContext:
@@ -279,7 +292,14 @@ class DbosContext:
             self._host.note_progress(self.workflow_id, progress)
 
     async def child(
-        self, position: int, name: str, request: StartRequest, *, wait: bool = True, again: Again | None = None
+        self,
+        position: int,
+        name: str,
+        request: StartRequest,
+        *,
+        wait: bool = True,
+        again: Again | None = None,
+        give_up: Awaitable[StepError] | None = None,
     ) -> StepOutcome:
         recorded = await self._standing(position, name)
         if recorded is not None:
@@ -288,25 +308,44 @@ class DbosContext:
         started = time.time()
         if done := times_done(self._cuts, position):
             request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
+        given_up = None if give_up is None else asyncio.ensure_future(give_up)
+        if given_up is not None and given_up.done():
+            outcome = StepOutcome(EnumStepStatus.CANCELLED, None, given_up.result(), 1, started)
+            return await self._end(position, name, request.workflow_id, outcome)
         view = await self._host.start_child(self._control, request, wait=wait)
         if wait and view.status is EnumRunStatus.FAILED and self.anew(position) > done:
             await self._host.resume_child(self._control, request.workflow_id)
         outcome = _outcome_of(view, started, waited=False)
         for attempt in count(1) if wait else ():
-            view = await self._host.wait_for(request.workflow_id, self._control)
+            found = await self._host.wait_for(request.workflow_id, self._control, given_up)
+            if found is None and given_up is not None:
+                outcome = StepOutcome(EnumStepStatus.CANCELLED, None, given_up.result(), attempt, started)
+                return await self._end(position, name, request.workflow_id, outcome)
+            view = found or view
             outcome = replace(_outcome_of(view, started, waited=True), attempts=attempt)
             failed = outcome.status is EnumStepStatus.FAILED
             delay = again(outcome, attempt) if again is not None and failed else None
             if delay is None:
                 break
-            await self._pause(delay)
+            await self._pause(delay, given_up)
+            if given_up is not None and given_up.done():
+                break
             await self._host.resume_child(self._control, request.workflow_id)
         return await self._record(position, name, outcome)
 
-    async def _pause(self, seconds: float) -> None:
+    async def _end(self, position: int, name: str, workflow_id: str, given_up: StepOutcome) -> StepOutcome:
+        view = await self._host.end_child(self._control, workflow_id)
+        outcome = replace(given_up, attempts=0, ended_at=time.time())
+        if view is not None:
+            outcome = replace(_outcome_of(view, given_up.started_at, waited=True), attempts=given_up.attempts)
+            if outcome.status is EnumStepStatus.CANCELLED:
+                outcome = replace(outcome, error=given_up.error)
+        return await self._record(position, name, outcome)
+
+    async def _pause(self, seconds: float, given_up: "asyncio.Future[StepError] | None") -> None:
         until = time.monotonic() + seconds
-        with self._control.bell() as bell:
-            while (left := until - time.monotonic()) > 0:
+        with self._control.bell(given_up) as bell:
+            while (left := until - time.monotonic()) > 0 and not (given_up is not None and given_up.done()):
                 await self._control.wait(bell, left)
 
     async def patch(self, position: int, name: str) -> bool:

@@ -16,7 +16,7 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import StartRequest
 from omnibase_spi.engine_dbos_lease import ExecutorLease
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
-from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
+from omnibase_spi.engine_dbos_tables import WorkflowTables
 
 _log: Final = logging.getLogger("onex.workflow")
 _TICK_S: Final = 0.2
@@ -121,8 +121,8 @@ class Janitor:
                 self._worker.tell(workflow_id, "cancelled" if statuses.get(workflow_id) == "CANCELLED" else "moved")
         self._suspects = gone
         for workflow_id, wanted in mine.items():
-            if wanted == PAUSED:
-                self._worker.tell(workflow_id, PAUSED)
+            if wanted is not None:
+                self._worker.tell(workflow_id, wanted)
         for workflow_id in self._tables.with_signals(self._lease.executor_id):
             self._worker.tell(workflow_id, None)
 

@@ -24,6 +24,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     RunWorkflow,
     Signal,
     StartRequest,
+    StepError,
     StepRecord,
     WorkflowStoppedError,
     event_types_of,
@@ -34,16 +35,17 @@ from omnibase_spi.engine_dbos_janitor import Janitor
 from omnibase_spi.engine_dbos_lease import ExecutorLease
 from omnibase_spi.engine_dbos_link import DbosWorker, Record, current_owner, failure_of_run, make_engine, record
 from omnibase_spi.engine_dbos_store import DbosStore
-from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
+from omnibase_spi.engine_dbos_tables import ENDING, PAUSED, WorkflowTables
 from omnibase_spi.engine_memory_events import as_signal
 from omnibase_spi.workflow_tx import TransactionalSteps
 
 _log: Final = logging.getLogger("onex.workflow")
-_HANDED_OVER: Final = {PAUSED: "CANCELLED", "drained": "ENQUEUED"}
+_HANDED_OVER: Final = {PAUSED: "CANCELLED", ENDING: "CANCELLED", "drained": "ENQUEUED"}
 _AGAIN_S: Final = 0.3
 _PATIENCE_S: Final = 1.0
 _LAUNCHES: Final = 5
 _WRITERS: Final = 16
+_END_LOOK_S: Final = 0.05
 _TOLD_AFTER_S: Final = 0.03
 """dbos writes the outcome after the run's function has returned: those who wait are told when it may be there."""
 
@@ -61,6 +63,8 @@ class Engine(Protocol):
     async def resume(self, workflow_id: str) -> None: ...
 
     async def cancel(self, workflow_ids: Sequence[str]) -> int: ...
+
+    async def query(self, workflow_id: str) -> RunView: ...
 
     def run_ended(self) -> None: ...
 
@@ -131,8 +135,8 @@ class DbosRunner:
         self._active[workflow_id] = control
         try:
             loaded = await self._surely(control, partial(self._store.do, self._tables.load, workflow_id, control.token))
-            if loaded.wanted == PAUSED:
-                control.stop(PAUSED)
+            if loaded.wanted is not None:
+                control.stop(loaded.wanted)
             control.check()
             context = DbosContext(self, control, self.lease.executor_id, loaded, self._transactions)
             try:
@@ -215,19 +219,45 @@ class DbosRunner:
             if error.error_code is not EnumCoreErrorCode.CONFLICT:
                 raise
 
-    async def wait_for(self, workflow_id: str, control: RunControl) -> RunView:
-        """The child once it has ended, unless its parent is to stop first."""
+    async def wait_for(
+        self, workflow_id: str, control: RunControl, given_up: "asyncio.Future[StepError] | None"
+    ) -> RunView | None:
+        """The child once it has ended, unless its parent is to stop first; None when it was given up before."""
         waiting = asyncio.ensure_future(self._surely(control, partial(self._driver.wait, workflow_id)))
         try:
-            with control.bell() as bell:
+            with control.bell(given_up) as bell:
                 waiting.add_done_callback(lambda _: bell.set())
                 while not waiting.done():
+                    if given_up is not None and given_up.done():
+                        return None
                     await control.wait(bell, None)
             return waiting.result()
         finally:
             waiting.cancel()
             with suppress(asyncio.CancelledError, ModelOnexError, WorkflowStoppedError):
                 await waiting
+
+    async def end_child(self, control: RunControl, workflow_id: str) -> RunView | None:
+        """Cancel a child and what it has started, once whoever carries them out has let go of them; None for one that
+        is not there.
+        """
+        store = self._store
+        if await self._surely(control, partial(store.do, store.tables.run, workflow_id)) is None:
+            return None
+        told = set[str]()
+        while True:
+            going, active = await self._surely(control, partial(store.do, store.tables.want_end, workflow_id))
+            told.update(going)
+            if not active:
+                break
+            for each in active:
+                self.stop_run(each, ENDING)
+            with control.bell() as bell:
+                await control.wait(bell, _END_LOOK_S)
+        await self._surely(control, partial(self._driver.cancel, [workflow_id]))
+        if told:
+            await self._surely(control, partial(store.do, store.tables.forget_wish, sorted(told)))
+        return await self._surely(control, partial(self._driver.query, workflow_id))
 
     async def publish(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
         """Publish an event of a run. One that cannot be published is logged: what it tells has happened already."""

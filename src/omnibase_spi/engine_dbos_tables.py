@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 PAUSED: Final = "paused"
+ENDING: Final = "ending"
+"""A run that its parent has given up: who carries it out stops at once, lets go of it, and then it is cancelled."""
 NOTE: Final = "~"
 """How the name of a record begins that is no step: a moment, a timer, a signal, a patch."""
 _INTERNAL_QUEUE: Final = "_dbos_internal_queue"
@@ -300,13 +302,24 @@ class WorkflowTables:
             )
         )
 
-    def want_pause(self, workflow_id: str) -> None:
+    def want_end(self, workflow_id: str) -> tuple[list[str], list[str]]:
+        """Let a run and what it has started come to their end; those that go on, and of these the ones that a process
+        has at this moment.
+        """
+        going = self.with_descendants([workflow_id])
+        for each in going:
+            self.want_pause(each, ENDING)
+        statuses = self.statuses(going) if going else {}
+        return going, [each for each in going if statuses.get(each) == "PENDING"]
+
+    def want_pause(self, workflow_id: str, wanted: str = PAUSED) -> None:
         """Let a run stop at its next boundary; at once where no process has it."""
         with self.writing() as connection:
             self.change_in(
                 connection,
-                "UPDATE {s}onex_runs SET wanted = :wanted WHERE workflow_id = :id",
-                wanted=PAUSED,
+                "UPDATE {s}onex_runs SET wanted = :wanted WHERE workflow_id = :id AND EXISTS (SELECT 1 FROM "
+                "{s}workflow_status w WHERE w.workflow_uuid = :id AND w.status IN ('ENQUEUED', 'DELAYED', 'PENDING'))",
+                wanted=wanted,
                 id=workflow_id,
             )
             self.change_in(

@@ -322,6 +322,20 @@ class MemoryEngine:
             ) from None
         return run.view()
 
+    async def end(self, workflow_id: str) -> RunView | None:
+        """Cancel a run and its children and wait until nothing of them is under way; None for one that is not there."""
+        self._enter()
+        run = self.store.runs.get(workflow_id)
+        if run is None:
+            return None
+        self._cancel(run)
+        family = [run]
+        for each in family:
+            family += [self.store.runs[child] for child in each.children if child in self.store.runs]
+            if each.task is not None:
+                await self.wait(each.request.workflow_id)
+        return run.view()
+
     async def list(self, which: RunFilter) -> Sequence[RunView]:
         """See `EngineDriver.list`."""
         self._enter()
@@ -347,8 +361,8 @@ class MemoryEngine:
         for child in run.children:
             if child in self.store.runs:
                 count += self._cancel(self.store.runs[child])
-        if not run.status.ended:
-            self._stop(run, "cancelled")
+        if not run.status.ended and (run.stop != "cancelled" or run.task is None):
+            self._stop(run, "cancelled")  # once: a second cancellation would cut short what tidies up
         return count
 
     def _stop(self, run: MemoryRun, reason: str) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     event_types_of,
 )
 from omnibase_spi.engine_memory_events import RunEvents
-from omnibase_spi.engine_memory_store import MemoryRun
+from omnibase_spi.engine_memory_store import MemoryRun, MemoryStore
 from omnibase_spi.workflow_anew import times_asked, times_done
 from omnibase_spi.workflow_names import ids_of
 
@@ -48,7 +48,10 @@ class Host(Protocol):
 
     async def resume(self, workflow_id: str) -> None: ...
 
-    async def wait(self, workflow_id: str) -> RunView: ...
+    async def end(self, workflow_id: str) -> RunView | None: ...
+
+    @property
+    def store(self) -> MemoryStore: ...
 
     async def transact(self, connection_name: str, workflow_id: str, position: int, work: Work) -> StepOutcome: ...
 
@@ -93,8 +96,13 @@ class MemoryContext:
         if self._run.stop is not None or self._run.context is not self:
             raise WorkflowStoppedError(self._run.stop or "moved")
 
-    async def _bell(self, until: float | None) -> None:
-        """Wait until something has changed, at most until this moment."""
+    async def _bell(
+        self,
+        until: float | None,
+        other: "asyncio.Future[StepError] | None" = None,
+        child: MemoryRun | None = None,
+    ) -> None:
+        """Wait until something has changed, at most until this moment. other, child: what changes may be of too."""
         self._check()
         loop = asyncio.get_running_loop()
         bell = loop.create_future()
@@ -102,10 +110,20 @@ class MemoryContext:
         timer = None
         if until is not None:
             timer = loop.call_later(max(0.0, until - self.clock()), _ring, bell)
+        if child is not None:
+            child.waiters.append(bell)
+
+        def ring(_: object) -> None:
+            _ring(bell)
+
+        if other is not None:
+            other.add_done_callback(ring)
         try:
             await bell
         finally:
             self._bells.discard(bell)
+            if other is not None:
+                other.remove_done_callback(ring)
             if timer is not None:
                 timer.cancel()
         self._check()
@@ -229,7 +247,14 @@ class MemoryContext:
             self._run.progress = progress
 
     async def child(
-        self, position: int, name: str, request: StartRequest, *, wait: bool = True, again: Again | None = None
+        self,
+        position: int,
+        name: str,
+        request: StartRequest,
+        *,
+        wait: bool = True,
+        again: Again | None = None,
+        give_up: Awaitable[StepError] | None = None,
     ) -> StepOutcome:
         """See `DurableContext.child`."""
         record = self._records.get(position)
@@ -239,26 +264,57 @@ class MemoryContext:
         began = self.clock()
         if done := times_done(self._run.anew, position):
             request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
-        view = await self._host.start(request)
-        if request.workflow_id not in self._run.children:
-            self._run.children.append(request.workflow_id)
+        given_up = None if give_up is None else asyncio.ensure_future(give_up)
+        if given_up is not None and given_up.done():
+            outcome = StepOutcome(EnumStepStatus.CANCELLED, None, given_up.result(), 1, began)
+            return await self._end(position, name, request.workflow_id, outcome)
+        children = self._run.children
+        if request.workflow_id not in children:
+            children.append(request.workflow_id)  # before it is there: it may be cancelled while it is started
+        try:
+            view = await self._host.start(request)
+        except ModelOnexError:
+            children.remove(request.workflow_id)
+            raise
         if not wait:
             return await self.step(position, name, _given(StepOutcome(EnumStepStatus.COMPLETED, request.workflow_id)))
         failed_before = view.status is EnumRunStatus.FAILED and self.anew(position) > done
         if failed_before or view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
             await self._host.resume(request.workflow_id)  # its parent goes on, so it does
         for attempt in count(1):
-            view = await self._host.wait(request.workflow_id)
-            status = _STATUS.get(view.status, EnumStepStatus.FAILED)
-            outcome = StepOutcome(status, view.output, view.error, attempt, began, self.clock())
-            delay = again(outcome, attempt) if again is not None and status is EnumStepStatus.FAILED else None
+            found = await self._end_of(self._host.store.runs[request.workflow_id], given_up)
+            if found is None and given_up is not None:
+                outcome = StepOutcome(EnumStepStatus.CANCELLED, None, given_up.result(), attempt, began)
+                return await self._end(position, name, request.workflow_id, outcome)
+            view = found or view
+            outcome = _outcome_of(view, attempt, began, self.clock())
+            delay = again(outcome, attempt) if again is not None and view.status is EnumRunStatus.FAILED else None
             if delay is None:
                 break
             until = self.clock() + delay
-            while self.clock() < until:
-                await self._bell(until)
+            while self.clock() < until and not _is_done(given_up):
+                await self._bell(until, given_up)
+            if _is_done(given_up):
+                break
             with suppress(ModelOnexError):  # CONFLICT: somebody else has resumed it: it is waited for all the same
                 await self._host.resume(request.workflow_id)
+        return await self.step(position, name, _given(outcome))
+
+    async def _end_of(self, child: MemoryRun, given_up: "asyncio.Future[StepError] | None") -> RunView | None:
+        """A child once nothing of it is under way; None when it was given up before."""
+        while not child.status.ended or child.task is not None:
+            if _is_done(given_up):
+                return None
+            await self._bell(None, given_up, child)
+        return child.view()
+
+    async def _end(self, position: int, name: str, workflow_id: str, given_up: StepOutcome) -> StepOutcome:
+        view = await self._host.end(workflow_id)
+        outcome = replace(given_up, attempts=0, ended_at=self.clock())
+        if view is not None:
+            outcome = _outcome_of(view, given_up.attempts, given_up.started_at, self.clock())
+            if outcome.status is EnumStepStatus.CANCELLED:
+                outcome = replace(outcome, error=given_up.error)
         return await self.step(position, name, _given(outcome))
 
     async def patch(self, position: int, name: str) -> bool:  # noqa: ARG002  # of the protocol; the position tells it
@@ -298,6 +354,15 @@ def _given(outcome: StepOutcome) -> Work:
         return outcome
 
     return work
+
+
+def _outcome_of(view: RunView, attempt: int, began: float, ended: float) -> StepOutcome:
+    status = _STATUS.get(view.status, EnumStepStatus.FAILED)
+    return StepOutcome(status, view.output, view.error, attempt, began, ended)
+
+
+def _is_done(future: "asyncio.Future[StepError] | None") -> bool:
+    return future is not None and future.done()
 
 
 def _ring(bell: "asyncio.Future[None]") -> None:

@@ -593,6 +593,83 @@ async def test_a_child_of_a_parent_that_goes_on_is_what_its_parent_needs(source:
     assert calls == ["one", "shaky", "shaky", "one", "shaky"]
 
 
+async def test_a_child_that_is_given_up_has_ended_with_its_children_when_its_outcome_is_there(
+    source: EngineSource,
+) -> None:
+    """Cancelled, with the reason of its parent; it is recorded, and a replay finds it so."""
+    reached, interrupted, began = asyncio.Event(), asyncio.Event(), list[str]()
+    outcomes: list[tuple[str, str, int, bool]] = []
+    held = asyncio.Event()
+
+    async def forever() -> StepOutcome:
+        began.append("leaf")
+        reached.set()
+        try:
+            await asyncio.sleep(1e6)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.1)
+            interrupted.set()
+            raise
+        return StepOutcome(COMPLETED)
+
+    async def hold() -> StepOutcome:
+        held.set()
+        await asyncio.sleep(1e6)
+        return StepOutcome(COMPLETED)
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        if input_data == "leaf":
+            await context.step(position_of(0), "hangs", forever)
+        elif input_data == "child":
+            await context.child(position_of(0), "l", StartRequest("a.c.l", BUNDLE, "leaf", parent_id="a.c"))
+        else:
+            give_up: asyncio.Future[StepError] = asyncio.get_running_loop().create_future()
+
+            async def soon() -> None:
+                await reached.wait()
+                give_up.set_result(StepError(EnumCoreErrorCode.TIMEOUT, "TimeoutError", "too long"))
+
+            giving_up = asyncio.ensure_future(soon())
+            asked = StartRequest("a.c", BUNDLE, "child", parent_id="a")
+            ended = await context.child(position_of(0), "c", asked, give_up=give_up)
+            await giving_up
+            assert ended.error is not None
+            outcomes.append((ended.status.value, ended.error.message, ended.attempts, interrupted.is_set()))
+            await context.step(position_of(1), "hold", hold)
+        return None
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    await asyncio.wait_for(held.wait(), 10)
+    below = [(await engine.query(name)).status for name in ("a.c", "a.c.l")]
+    held.clear()
+    await source.crash(engine)
+    engine = await source.open(run)
+    await asyncio.wait_for(held.wait(), 10)
+
+    assert outcomes == [("cancelled", "too long", 1, True)] * 2
+    assert below == [EnumRunStatus.CANCELLED] * 2
+    assert began == ["leaf"]
+
+
+async def test_a_child_that_is_given_up_before_it_begins_does_not_begin(source: EngineSource) -> None:
+    """Told by its attempts, of which there are none."""
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, _input: JsonValue) -> JsonValue:
+        give_up: asyncio.Future[StepError] = asyncio.get_running_loop().create_future()
+        give_up.set_result(StepError(EnumCoreErrorCode.TIMEOUT, "TimeoutError", "too late"))
+        asked = StartRequest("a.c", BUNDLE, "child", parent_id="a")
+        ended = await context.child(position_of(0), "c", asked, give_up=give_up)
+        return [ended.status.value, ended.attempts]
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    ended = await engine.wait("a", SOON)
+
+    assert ended.output == ["cancelled", 0]
+    assert await engine.list(RunFilter(parent_id="a")) == []
+
+
 async def test_fork_keeps_the_records_before_a_step_and_leaves_the_run_alone(source: EngineSource) -> None:
     """A new run with a history."""
     steps = Steps()

@@ -323,6 +323,6 @@ class Pipeline:
         elif step.on_failure is EnumOnFailure.SKIP:
             item.outputs[step.step_id] = None
         elif self._aborts(step, outcome):
-            run.aborted = run.aborted or (step, outcome)
+            run.abort(step, outcome)
         else:
             item.dropped = True

@@ -58,7 +58,7 @@ class WorkflowRun:
 
     epoch: how many steps have been done. outputs: what templates read, by step id. blocked: steps that failed in a way
     that ends what depends on them.
-    aborted: the step that ended the run, and how it ended.
+    aborted: the step that ended the run, and how it ended. children: what gives up each that goes on.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class WorkflowRun:
         self.aborted: tuple[PlannedStep, StepOutcome] | None = None
         self.warnings: list[str] = []
         self.waiting: dict[str, JsonValue] = {}
+        self.children: set[asyncio.Future[StepError]] = set()
         self.running = self.most_running = self.epoch = 0
         self._action_ids: dict[int, str] = {}
         self._new_id = context.new_id
@@ -187,8 +188,8 @@ class WorkflowRun:
         """Start a run and wait for its end, in the time of the step and of the workflow.
 
         An attempt after one that failed resumes the same run: what is done is not done again.
-        A child that is still at it then is cancelled by the engine, when this run ends. alone: not one of a list, whose
-        records stand close together.
+        A child that is still at it when its time is up, or when this run is aborted, is cancelled and has ended before
+        anything follows. alone: not one of a list, whose records stand close together.
         """
         try:
             bundle = self.runner.child_bundle(step)
@@ -198,20 +199,35 @@ class WorkflowRun:
         workflow_id = f"{self.context.workflow_id}.{name}"
         context = self.context
         request = StartRequest(workflow_id, bundle, data, parent_id=context.workflow_id, fence=self._fence)
-        of_step = step.timeout_ms is not None
+        of_step = False
         limit = self.deadline
-        if step.timeout_ms is not None:
-            began = (await context.now(position + 1)).timestamp() if alone else context.clock()
-            own = began + step.timeout_ms / 1000
-            of_step = limit is None or own < limit
-            limit = own if limit is None else min(own, limit)
+        loop = asyncio.get_running_loop()
+        give_up: asyncio.Future[StepError] = loop.create_future()
+        timer: asyncio.TimerHandle | None = None
+        self.children.add(give_up)
         try:
-            async with asyncio.timeout(None if limit is None else max(0.0, limit - context.clock())):
-                outcome = await context.child(position, name, request, again=partial(self.runner.again, step))
-        except TimeoutError:
-            what = f"step {step.step_id!r}" if of_step else "the workflow"
-            status = EnumStepStatus.UNKNOWN if of_step else _FAILED
-            return StepOutcome(status, None, timed_out(what, of_step), issued=call.issued)
+            if step.timeout_ms is not None:
+                began = (await context.now(position + 1)).timestamp() if alone else context.clock()
+                own = began + step.timeout_ms / 1000
+                of_step = limit is None or own < limit
+                limit = own if limit is None else min(own, limit)
+            if limit is not None:
+                late = timed_out(f"step {step.step_id!r}" if of_step else "the workflow", of_step)
+                left = limit - context.clock()
+                if left > 0:
+                    timer = loop.call_later(left, _resolve, give_up, late)
+                else:
+                    _resolve(give_up, late)
+            outcome = await context.child(
+                position, name, request, again=partial(self.runner.again, step), give_up=give_up
+            )
+        finally:
+            self.children.discard(give_up)
+            if timer is not None:
+                timer.cancel()
+        reason = None if outcome.error is None else outcome.error.code
+        if outcome.status is EnumStepStatus.CANCELLED and reason is EnumCoreErrorCode.TIMEOUT:
+            outcome = replace(outcome, status=EnumStepStatus.UNKNOWN if outcome.attempts else _FAILED)
         value = outcome.value
         if isinstance(value, dict) and "output" in value:
             value = value["output"]
@@ -244,8 +260,7 @@ class WorkflowRun:
         elif status is _SKIPPED:
             self.outputs[step.step_id] = None
         elif self.ends_run(step, outcome):
-            if self.aborted is None:
-                self.aborted = (step, outcome)
+            self.abort(step, outcome)
         elif self.policy(step) is EnumOnFailure.SKIP:
             self.outputs[step.step_id] = None
             if status is _FAILED:
@@ -258,6 +273,13 @@ class WorkflowRun:
         if undo is not None and self._may_need_undoing(step, outcome):
             self.undoable.append(Undoable(step, outcome.ended_at, undo, None))
         self.show(step)
+
+    def abort(self, step: PlannedStep, outcome: StepOutcome) -> None:
+        """Begin nothing more, and end the children that go on; the first that aborts is the reason."""
+        if self.aborted is None:
+            self.aborted = (step, outcome)
+            for child in self.children:
+                _resolve(child, _CANCELLED)
 
     def show(self, last: PlannedStep) -> None:
         """Let the engine know how far the run has come. `waiting`: by step, whom or what it waits for."""
@@ -272,7 +294,7 @@ class WorkflowRun:
 
     def _may_need_undoing(self, step: PlannedStep, outcome: StepOutcome) -> bool:
         """Done, or perhaps done; a step that failed only if it asks for that (`on_failure: compensate`)."""
-        if step.compensate is None or outcome.status is _SKIPPED:
+        if step.compensate is None or outcome.status is _SKIPPED or not outcome.attempts:
             return False
         return outcome.status is not _FAILED or step.on_failure is EnumOnFailure.COMPENSATE
 
@@ -357,6 +379,11 @@ class WorkflowRun:
 
 
 _CANCELLED: Final = StepError(EnumCoreErrorCode.CANCELLED, "CancelledError", "the step was cancelled")
+
+
+def _resolve(future: "asyncio.Future[StepError]", error: StepError) -> None:
+    if not future.done():
+        future.set_result(error)
 
 
 def error_json(error: StepError | None) -> JsonValue:

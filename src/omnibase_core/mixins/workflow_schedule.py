@@ -2,7 +2,7 @@
 
 Ready work stands in a heap by priority and topological order. Workers pull from it: one that leaves more behind than it
 takes sees to it that there is another, so a run of pure steps has a single worker, and none has a task per step. What
-only waits (timers, signals, children) takes no worker.
+only waits (timers, signals) takes no worker; a child workflow does, so that it counts.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from typing import Final
 
 from pydantic import JsonValue
 
-from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowCoordination, EnumWorkflowStepType
+from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowCoordination
 from omnibase_core.mixins.workflow_run import WAITING, WorkflowRun, end_all, failed_with, joined, list_of
 from omnibase_core.mixins.workflow_steps import StepCall
 from omnibase_core.mixins.workflow_waits import await_trigger, await_what_it_says
@@ -190,8 +190,7 @@ class Schedule:
     def _ready(self, unit: Unit) -> None:
         if len(unit.steps) == 1 and not self._in_order:
             step = self._steps[unit.steps[0]]
-            waits = step.kind in WAITING or (step.kind is EnumWorkflowStepType.ORCHESTRATOR and not step.is_service)
-            if waits and step.for_each is None:
+            if step.kind in WAITING and step.for_each is None:
                 self._spawn(self._aside(unit))
                 return
         self._put(unit, unit)

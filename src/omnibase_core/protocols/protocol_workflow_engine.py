@@ -218,11 +218,21 @@ class DurableContext(Protocol):
         ...
 
     async def child(
-        self, position: int, name: str, request: "StartRequest", *, wait: bool = True, again: "Again | None" = None
+        self,
+        position: int,
+        name: str,
+        request: "StartRequest",
+        *,
+        wait: bool = True,
+        again: "Again | None" = None,
+        give_up: "Awaitable[StepError] | None" = None,
     ) -> StepOutcome:
         """Start a run of another workflow and wait for its end; a replay finds the same one.
 
         It is cancelled with its parent, and when its parent fails. again: whether one that has failed is resumed.
+        give_up: a future; from when it has a result a child that goes on is cancelled with its own children, and once
+        nothing of them is under way any more the outcome is `cancelled` with this error, with 0 attempts if the child
+        had not begun. One that has ended all the same ends as it did.
         """
         ...
 

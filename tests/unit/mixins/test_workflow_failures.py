@@ -20,15 +20,16 @@ from omnibase_core.mixins.workflow_steps import StepRunner
 from omnibase_core.protocols.protocol_workflow_engine import (
     DurableContext,
     RunFilter,
+    RunView,
     StartRequest,
     WorkflowBundle,
     position_of,
 )
-from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowScope
+from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowPlan, WorkflowScope
 from omnibase_spi.engine_memory import MemoryEngine
 from omnibase_spi.engine_memory_store import MemoryStore
 from omnibase_spi.testing import run_virtual
-from tests.support.workflows import BUNDLE, Bench, Service, failure, plan_of, ran, retried, step, wait
+from tests.support.workflows import BUNDLE, Bench, Service, StepSpec, failure, plan_of, ran, retried, step, wait
 
 PARALLEL = EnumWorkflowCoordination.PARALLEL
 CODES = EnumCoreErrorCode
@@ -379,6 +380,96 @@ class TestChildren:
         assert self.family(None, 4_000) == [["failed", "cancelled"], None, 4]
         assert self.family(5_000, 4_000, for_each=lambda _: [1]) == [["failed", "cancelled"], None, 4]
         assert self.family(3_000, 4_000) == [["failed", "cancelled"], None, 3]
+
+    @staticmethod
+    def related(plan: WorkflowPlan, service: Service, child_plan: WorkflowPlan) -> tuple[RunView, list[RunView]]:
+        """A parent and the runs that it started, all with one service."""
+        benches = {"parent": Bench(plan, service), "child": Bench(child_plan, service)}
+
+        class Runner(StepRunner):
+            def child_bundle(self, step: PlannedStep) -> WorkflowBundle:
+                return WorkflowBundle("child", {}, "1" * 64)
+
+        async def run(context: DurableContext, bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+            bench = benches["child" if bundle.root == "child" else "parent"]
+            return await interpret(bench.plan, context, Runner({}, bench.container), input_data)
+
+        async def main() -> tuple[RunView, list[RunView]]:
+            engine = MemoryEngine(run)
+            await engine.start(StartRequest("w", BUNDLE))
+            parent = await engine.wait("w")
+            children = list(await engine.list(RunFilter(parent_id="w")))
+            await engine.aclose()
+            return parent, children
+
+        return run_virtual(main())
+
+    def test_a_child_whose_time_is_up_has_ended_before_it_is_undone(self) -> None:
+        """It does nothing beside its compensation, nor after it."""
+        service = Service({"undo": lambda _: asyncio.sleep(30)}, seconds=1)
+        child_plan = plan_of(*(step(name) for name in ("one", "two", "three")))
+
+        parent, children = self.related(
+            plan_of(child_step("c", timeout_ms=1_500, compensate=step("undo"))), service, child_plan
+        )
+
+        assert service.calls == ["one", "two", "undo"]
+        assert service.ended == ["one", "undo"]
+        assert [each.status.value for each in (parent, *children)] == ["failed", "cancelled"]
+
+    def test_a_child_whose_time_is_up_has_ended_before_the_rest_goes_on(self) -> None:
+        """Also where its failure is passed over."""
+        service = Service(seconds=1)
+        child_plan = plan_of(*(step(name) for name in ("one", "two", "three")))
+        plan = plan_of(child_step("c", timeout_ms=1_500, on_failure=EnumOnFailure.SKIP), step("next"))
+
+        parent, _ = self.related(plan, service, child_plan)
+
+        assert parent.status is EnumRunStatus.COMPLETED
+        assert service.calls == ["one", "two", "next"]
+
+    @pytest.mark.parametrize("fields", [{}, {"for_each": lambda _: [1]}])
+    def test_a_child_that_goes_on_when_its_parent_aborts_is_ended_and_undone(self, fields: dict[str, object]) -> None:
+        """As an effect of which nobody knows whether it happened."""
+        service = Service({"bad": lambda _: fail_at(2.5)}, seconds=0)
+        pause = wait("pause", until=lambda _, began: began + timedelta(seconds=2))
+        child_plan = plan_of(step("one"), pause, step("two"), wait("more", signal="never"))
+        plan = plan_of(child_step("c", compensate=step("undo"), **fields), step("bad"), coordination=PARALLEL)
+
+        parent, children = self.related(plan, service, child_plan)
+
+        assert sorted(map(str, service.calls[:2])) == ["bad", "one"]
+        assert service.calls[2:] == ["two", "undo"]
+        assert [each.status.value for each in (parent, *children)] == ["failed", "cancelled"]
+        assert round((parent.updated_at - parent.created_at).total_seconds(), 3) == 2.5
+
+    def test_children_count_among_the_steps_that_run_at_once(self) -> None:
+        """No more of them than `max_parallel_steps`, and they are told."""
+        service = Service(seconds=1)
+        plan = plan_of(*(child_step(f"c{n}") for n in range(5)), coordination=PARALLEL, max_parallel_steps=2)
+
+        parent, _ = self.related(plan, service, plan_of(step("one")))
+
+        assert service.most_running == 2
+        assert isinstance(parent.output, dict)
+        assert parent.output["parallelism_achieved"] == 2
+
+    def test_a_child_that_was_not_begun_is_not_undone(self) -> None:
+        """The time of the workflow was up before."""
+        service = Service({"long": lambda _: slow_and_deaf()})
+        plan = plan_of(step("long"), child_step("c", compensate=step("undo")), timeout_ms=3_000)
+
+        parent, children = self.related(plan, service, plan_of(step("one")))
+
+        assert service.calls == ["long"]
+        assert children == []
+        assert parent.error is not None
+        assert parent.error.code is CODES.TIMEOUT
+
+
+def child_step(step_id: str, **fields: object) -> StepSpec:
+    """A step that is a run of another workflow."""
+    return step(step_id, kind=EnumWorkflowStepType.ORCHESTRATOR, is_service=False, node="child.yaml", **fields)
 
 
 def test_the_order_of_undoing_does_not_hang_on_clocks() -> None:
