@@ -68,6 +68,10 @@ def ended_actions(output: ModelOrchestratorOutput) -> list[EndedAction]:
         errors[str(result.action_id)] = None if result.error is None else result.error.model_dump()
         if result.ended_at is not None:
             order[str(result.action_id)] = result.ended_at
+        for item in result.item_results:
+            errors[str(item.action_id)] = None if item.error is None else item.error.model_dump()
+            if item.ended_at is not None:
+                order[str(item.action_id)] = item.ended_at
     return [
         EndedAction(action, _COMPLETED, None)
         if action.status is EnumActionStatus.COMPLETED

@@ -1,6 +1,6 @@
 """The final document of a run as the output of a node."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -13,6 +13,7 @@ from omnibase_core.mixins.workflow_run import STEP_COMPLETED_EVENT
 from omnibase_core.models.model_action import TOKEN_KEY, ModelAction
 from omnibase_core.models.model_orchestrator_input import ModelOrchestratorInput
 from omnibase_core.models.model_orchestrator_output import (
+    ModelItemResult,
     ModelOrchestrationMetadata,
     ModelOrchestratorOutput,
     ModelStepError,
@@ -62,9 +63,8 @@ def output_of(
             parallelism_achieved=int(_number(document["parallelism_achieved"])),
         ),
         actions=[
-            _action(str(name), entry, document, input_data, correlation_id, first)
-            for name, entry in (*entries.items(), *((each["by"], each) for each in compensations))
-            if entry.get("action_id") is not None
+            _action(name, entry, document, input_data, correlation_id, first)
+            for name, entry in _sent(entries, compensations)
         ],
         events=[_event(name, result, document) for name, result in results.items()],
         compensations=compensations,
@@ -72,6 +72,36 @@ def output_of(
         lease_id=str(document["lease"]) if lease is None else lease.lease_id,
         epoch=first + int(_number(document["epoch"])),
         metadata=input_data.metadata,
+    )
+
+
+def _sent(
+    entries: Mapping[str, dict[str, JsonValue]], compensations: Sequence[dict[str, JsonValue]]
+) -> Iterator[tuple[str, Mapping[str, JsonValue]]]:
+    """What was sent to nodes: for a step, for each of its items, for a compensation."""
+    for name, entry in entries.items():
+        if entry.get("action_id") is not None:
+            yield name, entry
+        for each in _items_of(entry):
+            yield name, {**each, "step_type": entry["step_type"], "node": entry["node"]}
+    for entry in compensations:
+        yield str(entry["by"]), entry
+
+
+def _items_of(entry: Mapping[str, JsonValue]) -> list[dict[str, JsonValue]]:
+    found = entry.get("actions")
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _item(entry: Mapping[str, JsonValue]) -> ModelItemResult:
+    error = entry["error"]
+    return ModelItemResult(
+        item=int(_number(entry["item"])),
+        action_id=UUID(str(entry["action_id"])),
+        status=EnumStepStatus(str(entry["status"])),
+        error=ModelStepError.model_validate(error) if isinstance(error, dict) else None,
+        started_at=_moment(entry["started_at"]),
+        ended_at=_moment(entry["ended_at"]),
     )
 
 
@@ -87,6 +117,7 @@ def _result(entry: Mapping[str, JsonValue]) -> ModelWorkflowStepResult:
         items=int(_number(items["total"])) if isinstance(items, dict) else None,
         failed_items=int(_number(items["failed"])) if isinstance(items, dict) else 0,
         action_id=UUID(action_id) if isinstance(action_id, str) else None,
+        item_results=[_item(each) for each in _items_of(entry)],
     )
 
 
@@ -99,6 +130,9 @@ def _action(
     first: int,
 ) -> ModelAction:
     """The action that was sent to a step's node, as it ended. first: the epoch at which the run began."""
+    payload: dict[str, JsonValue] = {"workflow": document["name"], "step_id": step_id, "node": entry["node"]}
+    if entry.get("item") is not None:
+        payload["item"] = entry["item"]
     kind = EnumActionTarget(str(entry["step_type"]))
     issued = entry.get("issued")
     lease_id, token, epoch = issued if isinstance(issued, list) else (document["lease"], document["token"], 0)
@@ -110,7 +144,7 @@ def _action(
             "lease_id": lease_id,
             "epoch": first + int(_number(epoch)),
             "target_node": kind,
-            "command_payload": {"workflow": document["name"], "step_id": step_id, "node": entry["node"]},
+            "command_payload": payload,
             "correlation_id": correlation_id,
             "workflow_id": input_data.workflow_id,
             "issued_at": _moment(entry["started_at"]) or _moment(document["started_at"]),

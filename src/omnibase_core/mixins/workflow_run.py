@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final, cast
@@ -10,7 +10,12 @@ from typing import Final, cast
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import EnumOnFailure, EnumStepStatus, EnumWorkflowStepType
+from omnibase_core.enums.enum_workflow import (
+    EnumOnFailure,
+    EnumStepStatus,
+    EnumWorkflowCoordination,
+    EnumWorkflowStepType,
+)
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.workflow_steps import WORKFLOW_TIMEOUT, StepCall, StepRunner, described, timed_out
 from omnibase_core.protocols.protocol_workflow_engine import (
@@ -46,19 +51,21 @@ class Undoable:
 
 @dataclass(slots=True)
 class Counted:
-    """Items of a step: how many, and how many failed. issued: of the first."""
+    """Items of a step: how many have ended, and how many failed. sent: how those ended for which something was sent,
+    without their values; None while one is under way.
+    """
 
     total: int = 0
     failed: int = 0
-    issued: Issued | None = None
+    sent: dict[int, StepOutcome | None] = field(default_factory=dict)
 
 
 class WorkflowRun:
     """One run. Whoever schedules asks it to carry steps out; it keeps outcomes and judges failures.
 
-    epoch: how many steps have been done. outputs: what templates read, by step id. blocked: steps that failed in a way
-    that ends what depends on them.
-    aborted: the step that ended the run, and how it ended. children: what gives up each that goes on.
+    epoch: how many actions have been done. outputs: what templates read, by step id. blocked: steps that failed in a
+    way that ends what depends on them. aborted: the step that ended the run, and how it ended. children: what gives up
+    each that goes on.
     """
 
     def __init__(
@@ -158,7 +165,11 @@ class WorkflowRun:
     ) -> StepOutcome:
         """Do the step, or take its outcome from its record. number: of the item, None without one."""
         position = position_of(step.index, 0 if number is None else 2 + number)
-        name = step.step_id if number is None else f"{step.step_id}[{number}]"
+        name = step.step_id
+        if number is not None:
+            name = f"{name}[{number}]"
+            if not step.pure:
+                self.counted.setdefault(step.index, Counted()).sent[number] = None
         if step.kind is _CHILD and not step.is_service:
             return await self._child(step, scope, call, position, name, alone=number is None)
         try:
@@ -268,7 +279,7 @@ class WorkflowRun:
         else:
             self.blocked.add(step.index)
         self.outcomes[step.index] = outcome
-        if outcome.issued is not None or step.index in self.counted:
+        if outcome.issued is not None and step.index not in self.counted:
             self.epoch += 1
         if undo is not None and self._may_need_undoing(step, outcome):
             self.undoable.append(Undoable(step, outcome.ended_at, undo, None))
@@ -302,7 +313,11 @@ class WorkflowRun:
         """Count an item's outcome."""
         counted = self.counted.setdefault(step.index, Counted())
         counted.total += 1
-        counted.issued = counted.issued or outcome.issued
+        if not step.pure:
+            counted.sent.pop(number, None)
+            if outcome.issued is not None:
+                counted.sent[number] = replace(outcome, value=None)
+                self.epoch += 1
         if outcome.status not in {_COMPLETED, _SKIPPED}:
             counted.failed += 1
             if len(self.failures) < _SHOWN_FAILURES:
@@ -365,20 +380,39 @@ class WorkflowRun:
                 else skipped("it was not reached")
             )
         result = outcome.as_json()
-        if step.index in self.compensated:
+        if step.index in self.compensated and outcome.status is _COMPLETED:
             result["status"] = EnumStepStatus.COMPENSATED.value
         result["step_type"] = step.kind.value
         result["node"] = step.node
-        if step.index in self.begun and step.kind in NODES:
+        over_items = step.for_each is not None or self.plan.coordination is EnumWorkflowCoordination.PIPELINE
+        if step.index in self.begun and step.kind in NODES and not over_items:
             result["action_id"] = self.call(step).action_id
         counted = self.counted.get(step.index)
         if counted is not None:
             result["items"] = {"total": counted.total, "failed": counted.failed}
-            result["issued"] = None if counted.issued is None else list(counted.issued)
+            result["actions"] = [self._sent(step, *each) for each in sorted(counted.sent.items(), key=_number)]
         return result
+
+    def _sent(self, step: PlannedStep, number: int, outcome: StepOutcome | None) -> dict[str, JsonValue]:
+        """The action of an item."""
+        call = self.call(step, number)
+        ended = outcome or StepOutcome(EnumStepStatus.CANCELLED, None, _CANCELLED, issued=call.issued)
+        return {
+            "item": number,
+            "action_id": call.action_id,
+            "status": ended.status.value,
+            "error": error_json(ended.error),
+            "started_at": ended.started_at,
+            "ended_at": ended.ended_at,
+            "issued": None if ended.issued is None else list(ended.issued),
+        }
 
 
 _CANCELLED: Final = StepError(EnumCoreErrorCode.CANCELLED, "CancelledError", "the step was cancelled")
+
+
+def _number(item: tuple[int, StepOutcome | None]) -> int:
+    return item[0]
 
 
 def _resolve(future: "asyncio.Future[StepError]", error: StepError) -> None:

@@ -26,11 +26,26 @@ class ModelStepError(FrozenModel):
     message: str
 
 
+class ModelItemResult(FrozenModel):
+    """What became of one item of a step. item: its number in the list, from 0. action_id: of the action that was sent
+    for it. started_at, ended_at: None of one that was under way when the run ended.
+    """
+
+    item: int
+    action_id: UUID
+    status: EnumStepStatus
+    error: ModelStepError | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
 class ModelWorkflowStepResult(FrozenModel):
     """What became of a step.
 
-    value: its output. attempts: 0 of a step that did not run. started_at, ended_at: None then as well. items,
-    failed_items: of a step that is done for each of a list. action_id: of the action that was sent to its node.
+    value: its output. attempts: 0 of a step that did not run. started_at, ended_at: None then as well. action_id: of
+    the action that was sent to its node. items, failed_items: of a step that is done for each of a list; it has no
+    action_id, item_results has those of the items for which something was sent (a `compute` or `reducer` contract is
+    computed in place).
     """
 
     status: EnumStepStatus
@@ -42,6 +57,7 @@ class ModelWorkflowStepResult(FrozenModel):
     items: int | None = None
     failed_items: int = 0
     action_id: UUID | None = None
+    item_results: list[ModelItemResult] = []
 
     @property
     def duration_ms(self) -> float:
@@ -76,10 +92,11 @@ class ModelOrchestratorOutput(BaseModel):
 
     result: the workflow's output, or what a code-driven node returned; `orchestration_result` and `final_result` are
     other names of it, in reading and building. step_results: by step id, in order of declaration; `completed_steps`,
-    `failed_steps` and `skipped_steps` name them by status (failed and unknown; skipped and cancelled). actions: what
-    was sent to nodes, one action for each step that ran and for each compensation, with the lease, token and epoch
-    under which it was issued. events: what was told of the steps. compensations: what was undone, in this order.
-    lease_id, epoch: of the run at its end; None of a code-driven one without a lease.
+    `failed_steps` and `skipped_steps` name them by status (completed, also if undone afterwards; failed and unknown;
+    skipped and cancelled). actions: what was sent to nodes, one action for each step that ran, or for each of its items
+    (`item_results`), and for each compensation, with the lease, token and epoch under which it was issued. events: what
+    was told of the steps. compensations: what was undone, in this order. lease_id, epoch: of the run at its end; None
+    of a code-driven one without a lease.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -58,7 +58,7 @@ class StepError:
 class Issued(NamedTuple):
     """Under what a step's action was issued: lease and token of who ran it, and the epoch that it had seen.
 
-    The epoch of a run counts the steps whose outcome was there, compensations too.
+    The epoch of a run counts the actions whose outcome was there, those of items and compensations too.
     """
 
     lease: str

@@ -32,6 +32,12 @@ orchestrator_subcontract:
       compensate: {step_id: undo, step_type: effect, node: shop, input: {name: undo}}
     - {step_id: pay, step_type: effect, node: shop, input: {name: pay}, depends_on: [place]}
 """
+WORKFLOW_OVER = """
+orchestrator_subcontract: {{
+  workflow_name: orders, {more}
+  steps: [{{step_id: each, step_type: effect, node: shop, {step} input: {{id: "${{workflow.action_id}}"}}}}]
+}}
+"""
 WAIT = """
 orchestrator_subcontract:
   workflow_name: patient
@@ -71,6 +77,72 @@ async def test_who_issued_what_under_which_token_and_epoch_is_in_the_audit() -> 
     assert {action.action_id for action in output.actions} == {
         result.action_id for result in output.step_results.values()
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        WORKFLOW_OVER.format(more="", step="for_each: [x, y], "),
+        WORKFLOW_OVER.format(more="coordination_type: pipeline, items: [x, y], ", step=""),
+    ],
+)
+async def test_each_item_of_a_step_is_an_action(text: str) -> None:
+    """With the id that went out; the step as a whole sent nothing."""
+    store, shop = MemoryLeaseStore(), Service()
+
+    output = await node_on(store, shop, text).process(asked())
+
+    sent = [call["id"] for call in shop.calls if isinstance(call, dict)]
+    result = output.step_results["each"]
+    audit = [entry for entry in await store.audit("w") if entry.action is not None]
+    assert [str(action.action_id) for action in output.actions] == sent
+    assert [action.command_payload["item"] for action in output.actions] == [0, 1]
+    assert [(item.item, str(item.action_id)) for item in result.item_results] == list(enumerate(sent))
+    assert result.action_id is None
+    assert [(entry.event, entry.epoch, entry.action) for entry in audit] == [
+        (E.COMPLETED, 1, output.actions[0]),
+        (E.COMPLETED, 2, output.actions[1]),
+    ]
+
+
+async def test_a_step_of_which_an_item_failed_has_failed_though_the_others_were_undone() -> None:
+    """What was undone is in the compensations; the error of an item stands with its action."""
+    text = WORKFLOW_OVER.format(more="", step="for_each: [x, y, z], compensate: {step_type: effect, node: undo}, ")
+    text = text.replace('{id: "${workflow.action_id}"}', '"${item}"')
+    store = MemoryLeaseStore()
+    node = node_on(store, Service({"y": failure("sold out")}), text)
+    node.container.register_service("undo", Service())  # type: ignore[attr-defined]  # the container of `node_on`
+
+    with pytest.raises(OrchestrationFailedError) as error:
+        await node.process(asked())
+
+    partial = error.value.partial_output
+    assert partial is not None
+    assert (partial.completed_steps, partial.failed_steps) == ([], ["each"])
+    assert [action.status.value for action in partial.actions] == ["completed", "failed", "completed"]
+    assert [entry["item"] for entry in partial.compensations] == [0]
+    entries = [entry for entry in await store.audit("w") if entry.action is not None]
+    assert [entry.event for entry in entries] == [E.COMPLETED, E.FAILED, E.COMPLETED]
+    assert isinstance(entries[1].detail, dict)
+    assert entries[1].detail["message"] == "sold out"
+
+
+async def test_an_item_that_was_under_way_when_its_run_was_cancelled_is_an_action_too() -> None:
+    """It was sent."""
+    text = WORKFLOW_OVER.format(more="", step="for_each: [x, y], ")
+    shop = Service(seconds=3600)
+    store = MemoryLeaseStore()
+    task = asyncio.ensure_future(node_on(store, shop, text).process(asked()))
+    await shop.called.wait()
+
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    entries = [entry for entry in await store.audit("w") if entry.action is not None]
+    sent = [call["id"] for call in shop.calls if isinstance(call, dict)]
+    assert [str(entry.action.action_id) for entry in entries if entry.action is not None] == sent
+    assert [entry.event for entry in entries] == [E.FAILED]
 
 
 async def test_a_run_that_failed_is_in_the_audit_with_its_compensations(shared: Stores) -> None:
