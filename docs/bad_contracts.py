@@ -252,6 +252,7 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
         "W-STEP-NOT-IDEMPOTENT": _workflow(_SEND.replace("\n", ", retry: {max_retries: 2}\n")),
         "W-STEP-KEY": _workflow(_BOOK.replace("\n", ", idempotency_key: booking\n")),
         "W-STEP-NOTHING-UNDONE": _workflow(_BOOK.replace("\n", ", on_failure: compensate\n")),
+        "W-STEP-PRIORITY": _workflow(_BOOK.replace("\n", ", priority: 1\n")),
         "W-STEP-DISABLED": _workflow(_BOOK.replace("effect", "effect, enabled: false") + _TELL),
     },
 }

@@ -42,8 +42,15 @@ _BEFORE: Final = paragraph("""
 _ORDER: Final = (
     ("sequential", "topologically, of several that could be next the one that is declared first"),
     ("parallel", "each as soon as what it depends on has ended, at most `max_parallel_steps` at once"),
-    ("pipeline", "items pass from step to step, in their order; a step works on one while the next works on another"),
-    ("event_driven", "each as soon as its events have come and what it depends on has ended"),
+    (
+        "pipeline",
+        "items pass from step to step, in their order; a step works on one while the next works on another, at most "
+        "`max_parallel_steps` at once",
+    ),
+    (
+        "event_driven",
+        "each as soon as its events have come and what it depends on has ended, at most `max_parallel_steps` at once",
+    ),
 )
 _NODES: Final = (
     ("effect", "a map, the `operation_data`", "extracted fields by operation: `${steps.<id>.<operation>.<field>}`"),

@@ -1,8 +1,9 @@
 """Pipelines: items stream through the steps, each step a stage with a bounded queue before it.
 
-A stage works on one item at a time and hands it on in the order of its coming, so order needs no care. A queue that is
-full makes the stage before it wait, and so in the end the source: what is under way is bounded by the queues. Outputs
-of all items are kept of the last step only, and of the others where the workflow's `output` may read them.
+A stage works on one item at a time and hands it on in the order of its coming, so order needs no care. Where there are
+more stages than `max_parallel_steps`, they take turns. A queue that is full makes the stage before it wait, and so in
+the end the source: what is under way is bounded by the queues. Outputs of all items are kept of the last step only, and
+of the others where the workflow's `output` may read them.
 """
 
 import asyncio
@@ -120,6 +121,8 @@ class Pipeline:
             step.index: _Tally(keeps=everything or number == len(self._stages))
             for number, step in enumerate(self._stages, 1)
         }
+        most = run.plan.max_parallel_steps
+        self._slots = asyncio.Semaphore(most) if most < len(self._stages) else None
         self._trouble: BaseException | None = None
         self._done: asyncio.Future[None] | None = None
 
@@ -191,18 +194,35 @@ class Pipeline:
                     kept.append(item.outputs.get(step.step_id))
         self._finish()
 
+    async def _may_begin(self) -> bool:
+        """Wait until fewer than `max_parallel_steps` are at work; False when the run is to end meanwhile."""
+        run = self._run
+        if self._slots is not None:
+            await self._slots.acquire()
+            if run.aborted is not None or self._trouble is not None:
+                self._slots.release()
+                return False
+        run.running += 1
+        run.most_running = max(run.most_running, run.running)
+        return True
+
+    def _has_ended(self) -> None:
+        self._run.running -= 1
+        if self._slots is not None:
+            self._slots.release()
+
     async def _stage(self, step: PlannedStep, source: _Queue, sink: _Queue) -> None:
         run, tally = self._run, self._tallies[step.index]
         run.begun.add(step.index)
         handled = 0
         while (item := await source.get()) is not None:
             if not item.dropped:
-                run.running += 1
-                run.most_running = max(run.most_running, run.running)
+                if not await self._may_begin():
+                    return
                 try:
                     outcome = await self._one(step, item)
                 finally:
-                    run.running -= 1
+                    self._has_ended()
                 tally.add(outcome)
                 if run.aborted is not None or self._trouble is not None:
                     if not run.running:
@@ -221,12 +241,12 @@ class Pipeline:
             if item.dropped:
                 await sink.put(item)
                 continue
-            run.running += 1
-            run.most_running = max(run.most_running, run.running)
+            if not await self._may_begin():
+                return
             try:
                 taken, outcomes = await self._group(step, item, source)
             finally:
-                run.running -= 1
+                self._has_ended()
             at = 0
             for each in outcomes:
                 while at == len(taken) or taken[at].dropped:  # of a record, whose items come again

@@ -53,6 +53,39 @@ def test_a_step_works_on_the_next_item_while_the_next_step_works_on_this_one() -
     assert done.output == {"c": list(range(10))}
 
 
+@pytest.mark.parametrize("durability", EnumDurability)
+@pytest.mark.parametrize("most", [1, 2])
+def test_at_most_so_many_steps_work_at_once(most: int, durability: EnumDurability) -> None:
+    """They take turns; a step whose items share records counts as well."""
+    plan = pipeline(
+        *(step(name, make_input=takes_item) for name in "abc"),
+        pure("d", make_input=lambda scope: {"value": scope.item}),
+        max_parallel_steps=most,
+    )
+    plan = replace(plan, durability=durability)
+
+    done = ran(plan, Service(seconds=1), list(range(4)), nodes=compute_nodes())
+
+    assert done.service.most_running == most
+    assert done.document["parallelism_achieved"] == most
+    assert done.output == {"d": list(range(4))}
+    assert done.seconds <= 12 / most + 2
+
+
+def test_a_step_whose_turn_comes_after_the_abort_begins_nothing() -> None:
+    """What is under way ends, and that is all."""
+    service = Service({"1": failure()}, seconds=1)
+    plan = pipeline(
+        *(step(name, make_input=takes_item, on_failure=EnumOnFailure.ABORT) for name in "abc"), max_parallel_steps=1
+    )
+
+    done = ran(plan, service, [0, 1, 2, 3])
+
+    assert done.view.status.value == "failed"
+    assert service.calls[-1] == 1
+    assert done.seconds == len(service.calls)
+
+
 def test_order_is_kept_whatever_an_item_takes() -> None:
     """Slow ones hold up those behind, they are not overtaken."""
     service = Service({str(n): (lambda p, s=n: asyncio.sleep((7 * s) % 5, p)) for n in range(20)})

@@ -131,6 +131,8 @@ def test_a_small_workflow_is_fine() -> None:
             "does not take the input of this trigger",
         ),
         (workflow(CALL + ", on_failure: compensate"), "W-STEP-NOTHING-UNDONE", "no step has a compensate"),
+        (workflow(CALL + ", priority: 1"), "W-STEP-PRIORITY", "no effect in a workflow that is sequential"),
+        (workflow(CALL + ", priority: 1", coordination_type="pipeline"), "W-STEP-PRIORITY", "that is pipeline"),
         (workflow(CALL, max_parallel_steps="101"), "E-BOUNDS", "out of bounds"),
         (workflow("", x="1").replace("  steps:\n", "  steps: []\n").replace("  x: 1\n", ""), "E-LENGTH", "0 entries"),
         (workflow("\n".join(f"step_id: s{i}, step_type: effect, node: a" for i in range(1_001))), "E-LENGTH", "1001"),

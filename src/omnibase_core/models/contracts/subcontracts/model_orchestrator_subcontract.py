@@ -183,6 +183,22 @@ def _something_is_undone(contract: "ModelOrchestratorSubcontract") -> Iterator[B
             )
 
 
+def _priority_has_a_choice(contract: "ModelOrchestratorSubcontract") -> Iterator[Breach]:
+    coordination = contract.coordination_type
+    if coordination in {EnumWorkflowCoordination.PARALLEL, EnumWorkflowCoordination.EVENT_DRIVEN}:
+        return
+    for index, step in enumerate(contract.steps):
+        if "priority" in step.model_fields_set:
+            yield Breach(
+                "W-STEP-PRIORITY",
+                f"step {step.__dict__.get('step_id')!r}: priority has no effect in a workflow that is {coordination}, "
+                "where the order of the steps is settled",
+                ("steps", index, "priority"),
+                fix="remove it, or write coordination_type: parallel",
+                severity="warning",
+            )
+
+
 def _services_once(contract: "ModelOrchestratorSubcontract") -> Iterator[Breach]:
     seen: set[str] = set()
     for index, dependency in enumerate(contract.dependencies):
@@ -204,7 +220,7 @@ class ModelOrchestratorSubcontract(ContractModel):
     workflow_name: of runs, errors and metrics. version: of the workflow; a run keeps the texts it began with.
     description: for the reader. input_schema: JSON Schema 2020-12, or the name of a file beside the contract; held
     against the input before anything runs. coordination_type: how the steps follow each other. max_parallel_steps: how
-    many at once. workflow_timeout_ms: limit of a whole run; null is none. durability: how often the outcomes of pure
+    many at once, child workflows and the stages of a pipeline too. workflow_timeout_ms: limit of a whole run; null is none. durability: how often the outcomes of pure
     steps are recorded. lease: of the process that runs it. dependencies: services that must be there.
     conflict_resolution: what follows when a step fails. steps: the steps. triggers: what starts runs by itself.
     output: templates of the final result; null is the outputs of all steps by id, of a pipeline its last step: a
@@ -234,6 +250,7 @@ class ModelOrchestratorSubcontract(ContractModel):
         Rule(("steps",), _dependencies_exist),
         Rule(("steps", "coordination_type", "items"), _fields_of_the_coordination),
         Rule(("steps",), _something_is_undone),
+        Rule(("steps", "coordination_type"), _priority_has_a_choice),
         Rule(("dependencies",), _services_once),
     )
 
