@@ -44,8 +44,7 @@ _ORDER: Final = (
     ("parallel", "each as soon as what it depends on has ended, at most `max_parallel_steps` at once"),
     (
         "pipeline",
-        "items pass from step to step, in their order; a step works on one while the next works on another, at most "
-        "`max_parallel_steps` at once",
+        "items pass from step to step, in their order, while others are in other steps, `max_parallel_steps` at once",
     ),
     (
         "event_driven",

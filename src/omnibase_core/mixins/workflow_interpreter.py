@@ -34,10 +34,11 @@ async def interpret(
 ) -> dict[str, JsonValue]:
     """Run the workflow to its end; returns the final document.
 
-    Raises WorkflowExecutionError for a run that was aborted, after its compensations; `context["document"]` is the
-    document. ModelOnexError VALIDATION_ERROR for input that does not fit and DependencyResolutionError come before the
-    first step; dependencies are looked at again when a run is taken up. Cancellation passes, the progress of the run
-    is then its document, where steps that were under way are `cancelled`.
+    Raises WorkflowExecutionError for a run that was aborted, or of whose end the contract cannot be fulfilled, after
+    its compensations; `context["document"]` is the document. ModelOnexError VALIDATION_ERROR for input that does not
+    fit and DependencyResolutionError come before the first step; dependencies are looked at again when a run is taken
+    up. Cancellation passes, and nothing is undone; the progress of the run is then its document, where steps that were
+    under way are `cancelled`.
     """
     problems = plan.check_input(input_data) if plan.check_input is not None else ()
     if problems:
@@ -55,11 +56,25 @@ async def interpret(
         if run.aborted is not None:
             await compensate(run)
             raise _aborted(run)
-        await _go_round(run)
+        try:
+            await _go_round(run)
+            output = _output(run)
+        except _NoEndError as error:
+            await compensate(run)
+            raise _failure(run, f"{error.said}{_undone(run)}: {error.reason.message}", error.reason) from error
     except (asyncio.CancelledError, WorkflowStoppedError):
         context.set_progress(run.document("cancelled", None))
         raise
-    return run.document("completed", _output(run))
+    return run.document("completed", output)
+
+
+class _NoEndError(Exception):
+    """All steps have ended, and the run cannot: what its contract says of its end fails."""
+
+    def __init__(self, said: str, reason: StepError) -> None:
+        super().__init__(said)
+        self.said = said
+        self.reason = reason
 
 
 async def _go_round(run: WorkflowRun) -> None:
@@ -72,8 +87,7 @@ async def _go_round(run: WorkflowRun) -> None:
         ends = not following.when(scope)
         new_input = None if ends else following.make_input(scope)
     except Exception as error:  # the boundary of the run, as below
-        said = f"whether it continues as new cannot be told: {described(error).message}"
-        raise _failure(run, said, described(error)) from error
+        raise _NoEndError("whether it continues as new cannot be told", described(error)) from error
     if not ends:
         await run.context.continue_as_new(new_input)
 
@@ -94,7 +108,7 @@ def _output(run: WorkflowRun) -> JsonValue:
     try:
         return make(_whole(run))
     except Exception as error:  # the boundary of the run: a template that cannot be filled in
-        raise _failure(run, f"its output cannot be made: {described(error).message}", described(error)) from error
+        raise _NoEndError("its output cannot be made", described(error)) from error
 
 
 def _aborted(run: WorkflowRun) -> WorkflowExecutionError:
@@ -103,11 +117,13 @@ def _aborted(run: WorkflowRun) -> WorkflowExecutionError:
         raise RuntimeError(message)
     step, outcome = run.aborted
     error = outcome.error or StepError(EnumCoreErrorCode.OPERATION_FAILED, "Failed", "no reason was given")
-    undone = f", {len(run.undone)} compensation{'s' * (len(run.undone) != 1)}" if run.undone else ""
     attempts = f"{outcome.attempts} attempt{'s' * (outcome.attempts != 1)}"
-    return _failure(
-        run, f"step {step.step_id!r} is {outcome.status.value} after {attempts}{undone}: {error.message}", error
-    )
+    said = f"step {step.step_id!r} is {outcome.status.value} after {attempts}{_undone(run)}: {error.message}"
+    return _failure(run, said, error)
+
+
+def _undone(run: WorkflowRun) -> str:
+    return f", {len(run.undone)} compensation{'s' * (len(run.undone) != 1)}" if run.undone else ""
 
 
 def _failure(run: WorkflowRun, said: str, error: StepError) -> WorkflowExecutionError:

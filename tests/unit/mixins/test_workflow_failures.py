@@ -25,7 +25,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     WorkflowBundle,
     position_of,
 )
-from omnibase_core.utils.workflow_plan import PlannedStep, WorkflowPlan, WorkflowScope
+from omnibase_core.utils.workflow_plan import PlannedStep, RoundPlan, WorkflowPlan, WorkflowScope
 from omnibase_spi.engine_memory import MemoryEngine
 from omnibase_spi.engine_memory_store import MemoryStore
 from omnibase_spi.testing import run_virtual
@@ -291,6 +291,33 @@ def test_an_output_that_cannot_be_made_fails_the_run() -> None:
     assert done.view.error is not None
     assert done.view.error.message.endswith("its output cannot be made: no such field")
     assert good.output == {"got": "a", "id": "w"}
+
+
+def _cannot(_scope: WorkflowScope) -> JsonValue:
+    raise failure("no such field", CODES.VALIDATION_ERROR)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"make_output": _cannot}, "its output cannot be made, 2 compensations: no such field"),
+        (
+            {"next_round": RoundPlan(when=lambda _: True, make_input=_cannot)},
+            "whether it continues as new cannot be told, 2 compensations: no such field",
+        ),
+    ],
+)
+def test_a_run_that_fails_at_its_end_is_undone(fields: dict[str, object], said: str) -> None:
+    """It has failed like any other, so that it is either done or undone."""
+    a, b = (step(name, compensate=step(f"undo {name}")) for name in "ab")
+    plan = replace(plan_of(a, b), **fields)  # type: ignore[arg-type]  # fields of the plan
+
+    done = ran(plan)
+
+    assert done.service.calls == ["a", "b", "undo b", "undo a"]
+    assert done.statuses == {"a": "compensated", "b": "compensated"}
+    assert done.view.error is not None
+    assert done.view.error.message.endswith(said)
 
 
 def test_input_that_does_not_fit_is_refused_before_anything_runs() -> None:

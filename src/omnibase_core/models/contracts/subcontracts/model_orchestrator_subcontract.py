@@ -220,12 +220,13 @@ class ModelOrchestratorSubcontract(ContractModel):
     workflow_name: of runs, errors and metrics. version: of the workflow; a run keeps the texts it began with.
     description: for the reader. input_schema: JSON Schema 2020-12, or the name of a file beside the contract; held
     against the input before anything runs. coordination_type: how the steps follow each other. max_parallel_steps: how
-    many at once, child workflows and the stages of a pipeline too. workflow_timeout_ms: limit of a whole run; null is none. durability: how often the outcomes of pure
-    steps are recorded. lease: of the process that runs it. dependencies: services that must be there.
-    conflict_resolution: what follows when a step fails. steps: the steps. triggers: what starts runs by itself.
-    output: templates of the final result; null is the outputs of all steps by id, of a pipeline its last step: a
-    list of what became of the items. items: of a pipeline, a list, or a template or path that gives one; null is
-    `${input.items}`. continue_as_new: whether the run begins afresh at its end, with another input.
+    many at once, child workflows and the stages of a pipeline too. workflow_timeout_ms: limit of a whole run; null is
+    none. durability: how often the outcomes of pure steps are recorded. lease: of the process that runs it.
+    dependencies: services that must be there. conflict_resolution: what follows when a step fails. steps: the steps.
+    triggers: what starts runs by itself. output: templates of the final result; null is the outputs of all steps by id,
+    of a pipeline its last step: a list of what became of the items. items: of a pipeline, a list, or a template or path
+    that gives one; null is `${input.items}`. continue_as_new: whether the run begins afresh at its end, with another
+    input.
     """
 
     workflow_name: Annotated[StrictText, Field(min_length=1, max_length=100)]

@@ -286,8 +286,8 @@ class ModelWorkflowStep(ModelWorkflowWork):
     `steps`, `event` (and `item`, `index`, then judged for each); where it is false the step is skipped and its output
     is null. for_each: a list, or a template or path that gives one; the step is done for each entry, its output is the
     list of theirs. on_failure: what follows when it has failed for good; null is as `conflict_resolution` says.
-    compensate: undoes it, in reverse order, when the workflow aborts. priority: of steps that are ready the one with
-    the smallest number starts first. enabled: false counts as done for those that depend on it.
+    compensate: undoes it, in reverse order, when the workflow fails; not when it is cancelled. priority: of steps that
+    are ready the one with the smallest number starts first. enabled: false counts as done for those that depend on it.
     wait: of a step of this type. approval: likewise.
 
     on_event: of event-driven workflows, a type of events that starts it, or several that are joined. filter: a CEL
