@@ -122,6 +122,41 @@ async def test_cancelled_runs_stop_at_once_with_their_children(stage: Stage) -> 
     assert await stage.driver.cancel([asked.workflow_id]) == 0
 
 
+async def test_a_run_is_let_go_of_when_a_parent_elsewhere_has_given_it_up(stage: Stage) -> None:
+    """Its worker hears of it from the database, and the row changes only once the step in flight has ended."""
+    reached, tidied = asyncio.Event(), asyncio.Event()
+
+    async def forever() -> StepOutcome:
+        reached.set()
+        try:
+            await asyncio.sleep(1e6)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.2)
+            tidied.set()
+            raise
+        return StepOutcome(EnumStepStatus.COMPLETED)
+
+    async def body(context: DurableContext, data: JsonValue) -> JsonValue:
+        return (await context.step(position_of(0), "hangs", forever)).value
+
+    asked = request(stage.case(body))
+    store = stage.driver._store
+    await stage.driver.start(asked)
+    await asyncio.wait_for(reached.wait(), 5)
+
+    seen = [await store.do(store.tables.want_end, asked.workflow_id)]
+    async with asyncio.timeout(10):
+        while seen[-1][1]:
+            await asyncio.sleep(0.02)
+            seen.append(await store.do(store.tables.want_end, asked.workflow_id))
+    let_go = tidied.is_set()
+    await stage.driver.cancel([asked.workflow_id])
+
+    assert seen[0] == ([asked.workflow_id], [asked.workflow_id])
+    assert let_go
+    assert (await stage.driver.query(asked.workflow_id)).status is EnumRunStatus.CANCELLED
+
+
 async def test_waiting_runs_are_paused_at_once(stage: Stage) -> None:
     """A run that waits for a signal needs none to be paused, and has not lost its place when it is resumed."""
 
