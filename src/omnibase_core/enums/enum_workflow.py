@@ -44,7 +44,7 @@ class EnumOnFailure(StrEnum):
 
 
 class EnumStepStatus(StrEnum):
-    """What became of a step. `UNKNOWN`: its effect may or may not have happened. `COMPENSATED`: completed, then undone."""
+    """What became of a step. `UNKNOWN`: its effect may have happened or not. `COMPENSATED`: completed, then undone."""
 
     COMPLETED = "completed"
     FAILED = "failed"
