@@ -156,3 +156,18 @@ class Hangs:
 
     def finish(self, state: int) -> int:
         return state
+
+
+class Over:
+    """How many items are above a limit. An object of it is an algorithm too."""
+
+    note: object = None
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def process_chunk(self, chunk: Sequence[int]) -> int:
+        return sum(item > self.limit for item in chunk)
+
+    def merge(self, first: int, second: int) -> int:
+        return first + second

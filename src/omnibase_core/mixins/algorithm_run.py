@@ -1,6 +1,7 @@
 """A `ModelContractCompute` carried out: items checked, chunks worked on, partial states merged, the result shaped."""
 
 import asyncio
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -143,6 +144,10 @@ def _finished(algorithm: Algorithm[object], states: list[object], name: str, *, 
 
 
 def _key(contract: ModelContractCompute, algorithm: Algorithm[object], items: Sequence[object]) -> str | None:
-    kind = type(algorithm)
+    """None for what cannot be told apart: pickled, an algorithm is its class and all that an instance holds."""
     config = contract.algorithm_config
-    return content_key(f"{kind.__module__}.{kind.__qualname__}", config.parameters, list(items))
+    try:
+        held = pickle.dumps(algorithm).hex()
+    except Exception:  # noqa: BLE001  # pickling runs the code of what it pickles
+        return None
+    return content_key(config.algorithm_type, config.parameters, held, list(items))

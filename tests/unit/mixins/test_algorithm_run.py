@@ -255,6 +255,27 @@ async def test_results_are_cached_only_when_asked_for() -> None:
     assert not (await run_algorithm(contract([1, 2], performance=enabled), registry())).cache_hit
 
 
+async def test_the_cache_tells_objects_of_one_class_apart() -> None:
+    """By their names and by what they hold now; an object that cannot be pickled is not cached."""
+    cache, made = ResultCache(), AlgorithmRegistry()
+    changing, hidden = own.Over(5), own.Over(5)
+    hidden.note = lambda: None
+    for name, algorithm in (("few", own.Over(100)), ("many", changing), ("hidden", hidden)):
+        made.register(name, algorithm)
+
+    async def call(name: str) -> tuple[object, bool]:
+        asked = contract([1, 10, 50], name, performance={"cache_enabled": True})
+        output = await run_algorithm(asked, made, cache=cache)
+        return output.result, output.cache_hit
+
+    assert [await call(name) for name in ("few", "many", "many")] == [(0, False), (2, False), (2, True)]
+    changing.limit = 20
+    assert await call("many") == (1, False)
+    made.register("few", own.Over(0))
+    assert await call("few") == (3, False)
+    assert [await call("hidden"), await call("hidden")] == [(2, False), (2, False)]
+
+
 @pytest.mark.parametrize(
     ("how", "code"),
     [("ValueError", EnumCoreErrorCode.VALIDATION_ERROR), ("KeyError", EnumCoreErrorCode.OPERATION_FAILED)],

@@ -210,6 +210,24 @@ async def test_a_result_is_cached_when_the_input_asks_for_it() -> None:
     assert len(calls) == 6
 
 
+async def test_the_cache_of_a_code_driven_node_tells_metadata_apart() -> None:
+    """Because `compute` sees it."""
+
+    class Scaled(NodeCompute):
+        async def compute(self, input_data: ModelComputeInput) -> object:
+            return [input_data.data, input_data.metadata["factor"]]
+
+    node = Scaled()
+
+    outputs = [
+        await node.process(ModelComputeInput(data=5, metadata={"factor": factor}, cache_enabled=True))
+        for factor in (2, 3, 2)
+    ]
+
+    assert [output.result for output in outputs] == [[5, 2], [5, 3], [5, 2]]
+    assert [output.cache_hit for output in outputs] == [False, False, True]
+
+
 async def test_the_correlation_id_of_the_context_is_taken() -> None:
     """When the input has none."""
     wanted = uuid4()
