@@ -89,6 +89,21 @@ def _never() -> None:
     raise ImportError("not over there")
 
 
+class SlowToArrive:
+    """Work that takes its seconds to be loaded, and sleeps for as many seconds as its item says."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __setstate__(self, state: dict[str, float]) -> None:
+        self.__dict__.update(state)
+        time.sleep(self._seconds)
+
+    def __call__(self, chunk: Chunk) -> int:
+        time.sleep(float(str(chunk[0])))
+        return len(chunk)
+
+
 @dataclass
 class Counting:
     """Counts how often it is pickled."""

@@ -17,9 +17,10 @@ import multiprocessing
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final, Generic, Literal, Protocol, TypeVar
@@ -35,10 +36,14 @@ R = TypeVar("R")
 Backend = Literal["serial", "threads", "processes", "cluster"]
 OnProgress = Callable[[int, int], None]
 """Called on the event loop with the number of items that are done, and of all."""
+_START_SECONDS: Final = 30.0
+"""What processes have to start where the work has a limit of time."""
 _INLINE_ITEMS: Final = 1000
 """So few items of a serial computation are not worth a thread, and hold the event loop for a moment only."""
 
 
+_NODES: Final = "omnibase_core.nodes.node_compute"
+"""What most main modules import, which Python 3.11 imports in each worker."""
 _DEATH: Final = (
     "the worker process died: the work crashed it, it was killed for want of memory, or the program's main module "
     'starts work when it is imported (put that under `if __name__ == "__main__":`)'
@@ -57,6 +62,14 @@ class ProcessLike(Protocol):
     def close(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """How long all chunks together may take once workers are ready, and what is said behind that."""
+
+    seconds: float
+    message: str
+
+
 async def run_chunks(
     work: Work[R],
     items: Sequence[object],
@@ -66,14 +79,16 @@ async def run_chunks(
     chunk_size: int | None = None,
     on_progress: OnProgress | None = None,
     cluster: Callable[[], Executor] | None = None,
+    limit: TimeLimit | None = None,
 ) -> list[R]:
     """The partial results of all chunks, in the order of the items; none for no items.
 
-    cluster: makes the executor of the backend `cluster`; it is shut down when the call ends.
+    cluster: makes the executor of the backend `cluster`; it is shut down when the call ends. limit: of the backend
+    `processes`.
 
     Raises ModelOnexError naming the chunk and its first failing item: VALIDATION_ERROR for an item that does not fit,
-    CONFIGURATION_ERROR for work that cannot be sent to a process, RESOURCE_UNAVAILABLE when a process dies, else
-    OPERATION_FAILED with the cause. What `on_progress` raises ends the call.
+    CONFIGURATION_ERROR for work that cannot be sent to a process, RESOURCE_UNAVAILABLE when a process dies or does not
+    start, else OPERATION_FAILED with the cause; TIMEOUT behind the limit. What `on_progress` raises ends the call.
     """
     if backend == "serial":
         workers = 1
@@ -92,8 +107,30 @@ async def run_chunks(
         await _on_cluster(run, cluster, workers * CHUNKS_PER_WORKER, on_progress)
         return run.results()
     packed = _packed(work) if backend == "processes" else None
-    await _on_threads(run, min(workers, len(places)), packed, on_progress)
+    await _in_time(run, _on_threads(run, min(workers, len(places)), packed, on_progress), limit)
     return run.results()
+
+
+async def _in_time(run: "_Run[R]", working: Awaitable[None], limit: TimeLimit | None) -> None:
+    """The limit counts from when the first worker is ready, because then work begins."""
+    if limit is None:
+        await working
+        return
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_START_SECONDS) as timer:
+            run.on_ready = lambda: timer.reschedule(loop.time() + limit.seconds)
+            await working
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        raise ModelOnexError(
+            limit.message
+            if run.ready
+            else f"{run.work.name}: no worker process was ready within {_START_SECONDS:.0f} seconds; what the "
+            "program's main module does when it is imported, each worker does",
+            EnumCoreErrorCode.TIMEOUT if run.ready else EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
+        ) from None
 
 
 class _Run(Generic[R]):
@@ -102,6 +139,9 @@ class _Run(Generic[R]):
     def __init__(self, work: Work[R], items: Sequence[object], places: list[range]) -> None:
         self.work = work
         self.items_done = 0
+        self.ready = False
+        """Whether a process has the work and is waiting for chunks."""
+        self.on_ready: Callable[[], None] | None = None
         self.stopped = False
         self.size = len(items)
         self._items = items
@@ -202,6 +242,9 @@ async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progres
             reported = 0
             while not all(thread.done() for thread in threads):
                 await news.get()
+                if run.ready and run.on_ready is not None:
+                    run.on_ready()
+                    run.on_ready = None
                 if on_progress is not None and run.items_done > reported:
                     reported = run.items_done
                     on_progress(reported, run.size)
@@ -279,6 +322,8 @@ def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> Non
             started: Outcome[None] = connection.recv()
             if isinstance(started, Failed):
                 raise _unusable(run.work.name, started.error)
+            run.ready = True
+            tell()
             while (number := run.take()) is not None:
                 connection.send_bytes(_packed_chunk(run.work.name, run.chunk(number)))
                 outcome: Outcome[R] = connection.recv()
@@ -312,7 +357,7 @@ def _context() -> SpawnContext | ForkServerContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", serve.__module__])
+    context.set_forkserver_preload(["__main__", serve.__module__, _NODES])
     return context
 
 

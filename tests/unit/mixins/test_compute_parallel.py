@@ -16,7 +16,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ModelOnexError
 from omnibase_core.mixins import chunk_worker, compute_parallel
 from omnibase_core.mixins.chunk_worker import Done, Failed, Work, run_chunk, serve
-from omnibase_core.mixins.compute_parallel import Backend, run_chunks
+from omnibase_core.mixins.compute_parallel import Backend, TimeLimit, run_chunks
 from omnibase_core.mixins.purity_guard import PurityError
 from omnibase_core.utils.algorithms import Sum
 from omnibase_core.utils.chunking import Chunk
@@ -193,6 +193,27 @@ async def _files_in(directory: Path, count: int) -> list[int]:
 async def _gone(ids: list[int]) -> None:
     while any(psutil.pid_exists(each) for each in ids):  # noqa: ASYNC110  # the killed are reaped by another process
         await asyncio.sleep(0.005)
+
+
+async def test_a_limit_counts_from_when_a_worker_is_ready() -> None:
+    """However long that takes; behind it the processes are killed."""
+    slow, limit = Work(functions.SlowToArrive(1.2), "w"), TimeLimit(1.0, "too long")
+
+    assert await run_chunks(slow, [0], backend="processes", limit=limit) == [1]
+    with pytest.raises(ModelOnexError, match="too long") as caught:
+        await run_chunks(slow, [60], backend="processes", limit=limit)
+    assert caught.value.error_code is EnumCoreErrorCode.TIMEOUT
+
+
+async def test_workers_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a limit; it is no fault of the work."""
+    monkeypatch.setattr(compute_parallel, "_START_SECONDS", 0.1)
+    slow = Work(functions.SlowToArrive(60), "w")
+
+    with pytest.raises(ModelOnexError, match="w: no worker process was ready within") as caught:
+        await run_chunks(slow, [0], backend="processes", limit=TimeLimit(1.0, "too long"))
+
+    assert caught.value.error_code is EnumCoreErrorCode.RESOURCE_UNAVAILABLE
 
 
 async def test_cancellation_kills_processes(tmp_path: Path) -> None:
