@@ -55,6 +55,12 @@ class Algorithm(Protocol[S]):
         ...
 
 
+def require_field(field: object) -> None:
+    """Raises ValueError for a parameter `field` that names none; those of contracts are of any type."""
+    if field is not None and not (isinstance(field, str) and field):
+        raise ValueError(f"field is the name of a field, found {field!r}")
+
+
 def column(chunk: Items, field: str | None) -> Items:
     """The items, or the value of `field` in each of them."""
     if field is None:
@@ -154,6 +160,9 @@ class _Sums:
 
     field: str | None = None
 
+    def __post_init__(self) -> None:
+        require_field(self.field)
+
     def process_chunk(self, chunk: Items) -> Total:
         return total_of(column(chunk, self.field))
 
@@ -192,6 +201,7 @@ class Stddev(_Sums):
     ddof: int = 1
 
     def __post_init__(self) -> None:
+        require_field(self.field)
         if self.ddof not in {0, 1} or isinstance(self.ddof, bool):
             raise ValueError(f"ddof is 0 or 1, found {self.ddof!r}")
 
@@ -212,6 +222,9 @@ class Count:
 
     field: str | None = None
 
+    def __post_init__(self) -> None:
+        require_field(self.field)
+
     def process_chunk(self, chunk: Items) -> int:
         if self.field is None:
             return len(chunk)
@@ -229,6 +242,9 @@ class Min:
     """The least number or text; None of nothing. Of equals, -0.0 and the int come first."""
 
     field: str | None = None
+
+    def __post_init__(self) -> None:
+        require_field(self.field)
 
     def process_chunk(self, chunk: Items) -> Ordered | None:
         values = ordered_values(column(chunk, self.field))
@@ -252,6 +268,9 @@ class Max:
     """The greatest number or text; None of nothing. Of equals, 0.0 and the float come last, and so win."""
 
     field: str | None = None
+
+    def __post_init__(self) -> None:
+        require_field(self.field)
 
     def process_chunk(self, chunk: Items) -> Ordered | None:
         values = ordered_values(column(chunk, self.field))

@@ -4,11 +4,13 @@ The first two and `sort` need all values at the end, whatever they do; the other
 """
 
 import json
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from fractions import Fraction
+from itertools import pairwise
 from operator import itemgetter
 from typing import Final, cast
 
@@ -27,6 +29,7 @@ from omnibase_core.utils.algorithms import (
     ints_and_floats,
     ordered_values,
     rank,
+    require_field,
     require_finite,
     same_kind,
 )
@@ -34,7 +37,8 @@ from omnibase_core.utils.chunking import Chunk
 from omnibase_core.utils.exact_sums import quotient
 
 Number = int | float
-_MAX_BINS = 100_000
+_BINS: Final = 10
+_MAX_BINS: Final = 100_000
 
 
 def _numbers_in_order(chunk: Items) -> list[Number]:
@@ -61,6 +65,9 @@ def _at(values: Sequence[Number], percent: Number) -> Number:
 class _Distribution:
     field: str | None = None
 
+    def __post_init__(self) -> None:
+        require_field(self.field)
+
     def process_chunk(self, chunk: Items) -> list[Number]:
         return _numbers_in_order(column(chunk, self.field))
 
@@ -86,6 +93,7 @@ class Percentile(_Distribution):
     percentile: Number | Sequence[Number] = 50
 
     def __post_init__(self) -> None:
+        require_field(self.field)
         wanted: Sequence[object] = self.percentile if isinstance(self.percentile, list | tuple) else [self.percentile]
         for each in wanted:
             if not isinstance(each, int | float) or isinstance(each, bool) or not 0 <= each <= 100:
@@ -102,26 +110,37 @@ class Histogram:
     """How many numbers fall into each bin: `{edges, counts, below, above}`.
 
     A bin has its lower edge, and the last one its upper edge too. Given are `edges`, in ascending order, or the number
-    of `bins` of equal width from `low` to `high`; with neither `low` nor `high` the range of the numbers is taken,
+    of `bins` (10) of equal width from `low` to `high`; with neither `low` nor `high` the range of the numbers is taken,
     which needs all of them in memory.
     """
 
     field: str | None = None
-    bins: int = 10
+    bins: int | None = None
     low: Number | None = None
     high: Number | None = None
     edges: Sequence[Number] | None = None
 
     def __post_init__(self) -> None:
+        require_field(self.field)
         if self.edges is not None:
-            if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
-                raise ValueError(f"edges are two numbers or more in ascending order, found {self.edges!r}")
-        elif type(self.bins) is not int or not 1 <= self.bins <= _MAX_BINS:
+            self._require_edges()
+            return
+        if self.bins is not None and (type(self.bins) is not int or not 1 <= self.bins <= _MAX_BINS):
             raise ValueError(f"bins is a number from 1 to {_MAX_BINS}, found {self.bins!r}")
-        elif (self.low is None) != (self.high is None) or (
-            self.low is not None and self.high is not None and not self.low < self.high
-        ):
-            raise ValueError(f"low and high are given together, low first; found {self.low!r} and {self.high!r}")
+        if self.low is None and self.high is None:
+            return
+        if not _ascending([self.low, self.high]):
+            raise ValueError(
+                f"low and high are numbers that are given together, low first; found {self.low!r} and {self.high!r}"
+            )
+
+    def _require_edges(self) -> None:
+        given: object = self.edges
+        if not isinstance(given, list | tuple) or len(given) < 2 or not _ascending(given):
+            raise ValueError(f"edges are two numbers or more in ascending order, found {given!r}")
+        for name, value in (("bins", self.bins), ("low", self.low), ("high", self.high)):
+            if value is not None:
+                raise ValueError(f"edges and {name} exclude each other; found {name} {value!r}")
 
     def process_chunk(self, chunk: Items) -> list[Number]:
         """All numbers in order, or, where the edges are known, counts: below, each bin, above."""
@@ -142,14 +161,22 @@ class Histogram:
         edges = self._edges()
         counts: Sequence[Number] = state
         if edges is None:
-            edges = _even(state[0], state[-1], self.bins) if state else []
+            edges = _even(state[0], state[-1], self.bins or _BINS) if state else []
             counts = _counts(state, edges) if state else [0, 0]
         return {"edges": edges, "counts": list(counts[1:-1]), "below": counts[0], "above": counts[-1]}
 
     def _edges(self) -> list[Number] | None:
         if self.edges is not None:
             return list(self.edges)
-        return None if self.low is None or self.high is None else _even(self.low, self.high, self.bins)
+        return None if self.low is None or self.high is None else _even(self.low, self.high, self.bins or _BINS)
+
+
+def _ascending(values: Sequence[object]) -> bool:
+    """Whether all are numbers in the range of floats, each above the one before."""
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    numbers = cast("Sequence[Number]", values)  # as just seen
+    return all(abs(each) <= sys.float_info.max for each in numbers) and all(a < b for a, b in pairwise(numbers))
 
 
 def _even(low: Number, high: Number, bins: int) -> list[Number]:
@@ -179,6 +206,11 @@ class Sort:
 
     field: str | None = None
     descending: bool = False
+
+    def __post_init__(self) -> None:
+        require_field(self.field)
+        if type(self.descending) is not bool:
+            raise ValueError(f"descending is true or false, found {self.descending!r}")
 
     def process_chunk(self, chunk: Items) -> list[Placed]:
         start = chunk.start if isinstance(chunk, Chunk) else 0
@@ -211,6 +243,7 @@ class TopK(Sort):
     k: int = 10
 
     def __post_init__(self) -> None:
+        Sort.__post_init__(self)  # `super()` does not work in a class with slots
         if type(self.k) is not int or self.k < 1:
             raise ValueError(f"k is a number from 1 on, found {self.k!r}")
 

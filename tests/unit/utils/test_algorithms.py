@@ -294,8 +294,27 @@ def test_chunks_of_text_and_of_numbers_do_not_merge(name: str) -> None:
         ("percentile", {"percentile": [1, "x"]}, "found 'x'"),
         ("percentile", {"percentile": True}, "found True"),
         ("histogram", {"bins": 0}, "bins is a number from 1"),
-        ("histogram", {"low": 1}, "low and high are given together"),
+        ("histogram", {"low": 1}, "low and high are numbers that are given together"),
         ("histogram", {"low": 1, "high": 1}, "low first"),
+        ("histogram", {"low": "1", "high": "2"}, "found '1' and '2'"),
+        ("histogram", {"low": 0, "high": math.inf}, "found 0 and inf"),
+        ("histogram", {"low": 0, "high": 10**400}, "found 0 and 1000"),
+        ("histogram", {"low": math.nan, "high": 1}, "found nan and 1"),
+        ("histogram", {"low": False, "high": True}, "found False and True"),
+        ("histogram", {"edges": "ab"}, "edges are two numbers"),
+        ("histogram", {"edges": ["a", "b"]}, "edges are two numbers"),
+        ("histogram", {"edges": 5}, "edges are two numbers"),
+        ("histogram", {"edges": [0, math.inf]}, "edges are two numbers"),
+        ("histogram", {"edges": [0, 1], "bins": 3}, "edges and bins exclude each other; found bins 3"),
+        ("histogram", {"edges": [0, 1], "low": 0}, "edges and low exclude each other"),
+        ("sort", {"descending": "no"}, "descending is true or false, found 'no'"),
+        ("top_k", {"descending": 0}, "descending is true or false, found 0"),
+        *(
+            (name, {"field": ["a"]}, r"field is the name of a field, found \['a'\]")
+            for name in BUILT_IN
+            if name[0] != "g"
+        ),
+        ("count", {"field": ""}, "field is the name of a field, found ''"),
         ("histogram", {"edges": [1]}, "edges are two numbers"),
         ("histogram", {"edges": [1, 1]}, "ascending"),
         ("top_k", {"k": 0}, "k is a number from 1 on"),
