@@ -8,8 +8,8 @@ from concurrent.futures import Executor
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.mixins.chunk_worker import Work
-from omnibase_core.mixins.compute_parallel import OnProgress, TimeLimit, run_chunks
+from omnibase_core.mixins.chunk_worker import Failed, Work
+from omnibase_core.mixins.compute_parallel import OnProgress, TimeLimit, chunk_error, run_chunks
 from omnibase_core.mixins.purity_guard import PurityGuard
 from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.model_compute_output import ModelComputeOutput
@@ -17,7 +17,7 @@ from omnibase_core.protocols.protocol_services import ProtocolAlgorithmRegistry
 from omnibase_core.utils.algorithm_input import checked_items, in_format, require_format
 from omnibase_core.utils.algorithm_registry import AlgorithmRegistry, require_methods, with_parameters
 from omnibase_core.utils.algorithms import Algorithm, ItemFault
-from omnibase_core.utils.chunking import Chunk, merge_all
+from omnibase_core.utils.chunking import Chunk, chunk_ranges, merge_all
 from omnibase_core.utils.result_cache import ResultCache, content_key
 
 
@@ -115,16 +115,21 @@ async def _computed(
         cluster=cluster,
         limit=limit,
     )
-    workers = 1 if parallel.chosen_backend == "serial" else max(1, min(parallel.worker_count, len(states)))
+    serial = parallel.chosen_backend == "serial"
+    workers = 1 if serial else max(1, min(parallel.worker_count, len(states)))
+    places = chunk_ranges(len(items), 1 if serial else parallel.worker_count, parallel.chunk_size)
     if len(states) > 1:
-        return await asyncio.to_thread(_finished, algorithm, states, name, enforce=enforce), workers
-    return _finished(algorithm, states, name, enforce=enforce), workers
+        return await asyncio.to_thread(_finished, algorithm, states, places, name, enforce=enforce), workers
+    return _finished(algorithm, states, places, name, enforce=enforce), workers
 
 
-def _finished(algorithm: Algorithm[object], states: list[object], name: str, *, enforce: bool) -> object:
+def _finished(
+    algorithm: Algorithm[object], states: list[object], places: list[range], name: str, *, enforce: bool
+) -> object:
+    """places: the items of each state."""
     if enforce:
         with PurityGuard(name):
-            return _finished(algorithm, states, name, enforce=False)
+            return _finished(algorithm, states, places, name, enforce=False)
     try:
         state = merge_all(states or [algorithm.process_chunk(Chunk())], algorithm.merge)
         return algorithm.finish(state) if hasattr(algorithm, "finish") else state
@@ -132,6 +137,10 @@ def _finished(algorithm: Algorithm[object], states: list[object], name: str, *, 
         raise
     except Exception as error:
         code = EnumCoreErrorCode.OPERATION_FAILED
+        if isinstance(error, ItemFault):
+            for number, place in enumerate(places):
+                if error.index in place:
+                    raise chunk_error(name, number, place, Failed(error, error.index - place.start)) from error
         if isinstance(error, ItemFault | ValueError):
             code = EnumCoreErrorCode.VALIDATION_ERROR
         raise ModelOnexError(

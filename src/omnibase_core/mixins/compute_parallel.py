@@ -197,25 +197,27 @@ class _Run(Generic[R]):
         found: list[R] = []
         for number, outcome in sorted(self._outcomes.items()):
             if isinstance(outcome, Failed):
-                raise self._error(number, outcome) from outcome.error
+                raise chunk_error(self.work.name, number, self._places[number], outcome) from outcome.error
             found.append(outcome.result)
         return found
 
-    def _error(self, number: int, failed: Failed) -> ModelOnexError:
-        place, error = self._places[number], failed.error
-        context: dict[str, object] = {"chunk": number, "first": place.start, "last": place.stop - 1}
-        where = f"chunk {number} (items {place.start} to {place.stop - 1})"
-        if failed.index is not None:
-            context["item"] = place.start + failed.index
-            where += f", item {place.start + failed.index}"
-        code, text = EnumCoreErrorCode.OPERATION_FAILED, f"{type(error).__name__}: {error}"
-        if isinstance(error, ItemFault):
-            code, text = EnumCoreErrorCode.VALIDATION_ERROR, str(error)
-        elif isinstance(error, ModelOnexError):
-            code, text = error.error_code, error.message
-            context = {**error.context, **context}
-        kind = PurityError if isinstance(error, PurityError) else ModelOnexError
-        return kind(f"{self.work.name}: {where}: {text}", code, context)
+
+def chunk_error(name: str, number: int, place: range, failed: Failed) -> ModelOnexError:
+    """The error of some work that failed for a chunk: it names the chunk and, if it is known, the item."""
+    error = failed.error
+    context: dict[str, object] = {"chunk": number, "first": place.start, "last": place.stop - 1}
+    where = f"chunk {number} (items {place.start} to {place.stop - 1})"
+    if failed.index is not None:
+        context["item"] = place.start + failed.index
+        where += f", item {place.start + failed.index}"
+    code, text = EnumCoreErrorCode.OPERATION_FAILED, f"{type(error).__name__}: {error}"
+    if isinstance(error, ItemFault):
+        code, text = EnumCoreErrorCode.VALIDATION_ERROR, str(error)
+    elif isinstance(error, ModelOnexError):
+        code, text = error.error_code, error.message
+        context = {**error.context, **context}
+    kind = PurityError if isinstance(error, PurityError) else ModelOnexError
+    return kind(f"{name}: {where}: {text}", code, context)
 
 
 async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progress: OnProgress | None) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from fractions import Fraction
 from itertools import pairwise
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final, cast
 
 from omnibase_core.utils.algorithms import (
@@ -19,6 +19,7 @@ from omnibase_core.utils.algorithms import (
     Count,
     ItemFault,
     Items,
+    Kinds,
     Max,
     Mean,
     Min,
@@ -27,11 +28,10 @@ from omnibase_core.utils.algorithms import (
     Sum,
     column,
     ints_and_floats,
-    ordered_values,
+    kinds_of,
     rank,
     require_field,
     require_finite,
-    same_kind,
 )
 from omnibase_core.utils.chunking import Chunk
 from omnibase_core.utils.exact_sums import quotient
@@ -201,6 +201,14 @@ Placed = tuple[Ordered, int, object]
 
 
 @dataclass(frozen=True, slots=True)
+class Ranked:
+    """Partial state of `sort` and `top_k`: items in order, with their values and places; none of mixed kinds."""
+
+    kinds: Kinds
+    items: list[Placed]
+
+
+@dataclass(frozen=True, slots=True)
 class Sort:
     """The items by their value, or by their `field`; items that are equal there keep their order."""
 
@@ -212,18 +220,22 @@ class Sort:
         if type(self.descending) is not bool:
             raise ValueError(f"descending is true or false, found {self.descending!r}")
 
-    def process_chunk(self, chunk: Items) -> list[Placed]:
-        start = chunk.start if isinstance(chunk, Chunk) else 0
-        keys = ordered_values(column(chunk, self.field))
-        return self._in_order([(key, start + at, item) for at, (key, item) in enumerate(zip(keys, chunk, strict=True))])
+    def process_chunk(self, chunk: Items) -> Ranked:
+        values = column(chunk, self.field)
+        kinds = kinds_of(values, chunk)
+        places = chunk.places if isinstance(chunk, Chunk) else range(len(chunk))
+        keys = cast("Sequence[Ordered]", values)  # as just seen
+        return self._ranked(kinds, list(zip(keys, places, chunk, strict=True)))
 
-    def merge(self, first: list[Placed], second: list[Placed]) -> list[Placed]:
-        if first and second:
-            same_kind(first[0][0], second[0][0])
-        return self._in_order(first + second)
+    def merge(self, first: Ranked, second: Ranked) -> Ranked:
+        return self._ranked(first.kinds.merge(second.kinds), first.items + second.items)
 
-    def finish(self, state: list[Placed]) -> list[object]:
-        return [item for _, _, item in state]
+    def finish(self, state: Ranked) -> list[object]:
+        state.kinds.require_one()
+        return [item for _, _, item in state.items]
+
+    def _ranked(self, kinds: Kinds, placed: list[Placed]) -> Ranked:
+        return Ranked(kinds, [] if kinds.mixed else self._in_order(placed))
 
     def _in_order(self, placed: list[Placed]) -> list[Placed]:
         return _in_order(placed, descending=self.descending)
@@ -252,6 +264,19 @@ class TopK(Sort):
 
 
 Groups = dict[str, dict[str, object]]
+
+
+class _Picked(Chunk):
+    """Some items of a chunk."""
+
+    def __init__(self, chunk: Chunk, indexes: Sequence[int]) -> None:
+        super().__init__((chunk[index] for index in indexes), chunk.start, chunk.number)
+        places = chunk.places
+        self._places = [places[index] for index in indexes]
+
+    @property
+    def places(self) -> Sequence[int]:
+        return self._places
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,15 +314,15 @@ class GroupAggregate:
                 raise ValueError(f"aggregates.{name}: {error}") from None
 
     def process_chunk(self, chunk: Items) -> Groups:
-        start = chunk.start if isinstance(chunk, Chunk) else 0
         places: dict[str, list[int]] = {}
         for index, key in enumerate(column(chunk, self.group_by)):
             if key is not None and type(key) not in {bool, int, float, str}:
                 raise ItemFault(index, f"expected a scalar in {self.group_by!r}, found {type(key).__name__}")
             places.setdefault(json.dumps(key), []).append(index)
+        known = chunk if isinstance(chunk, Chunk) else Chunk(chunk)
         groups: Groups = {}
         for text, at in places.items():
-            items = Chunk((chunk[index] for index in at), start)
+            items = _Picked(known, at)
             try:
                 groups[text] = {name: each.process_chunk(items) for name, each in self._inner.items()}
             except ItemFault as fault:
@@ -316,13 +341,19 @@ class GroupAggregate:
         return merged
 
     def finish(self, state: Groups) -> list[dict[str, object]]:
-        return [
-            {
-                self.group_by: json.loads(text),
-                **{name: each.finish(state[text][name]) for name, each in self._inner.items()},
-            }
-            for text in sorted(state, key=_group_rank)
-        ]
+        rows: list[dict[str, object]] = []
+        faults: list[ItemFault] = []
+        for text in sorted(state, key=_group_rank):
+            row: dict[str, object] = {self.group_by: json.loads(text)}
+            for name, each in self._inner.items():
+                try:
+                    row[name] = each.finish(state[text][name])
+                except ItemFault as fault:
+                    faults.append(fault)
+            rows.append(row)
+        if faults:
+            raise min(faults, key=attrgetter("index"))
+        return rows
 
 
 def _group_rank(text: str) -> tuple[int, tuple[Ordered, float, bool]]:

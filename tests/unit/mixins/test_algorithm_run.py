@@ -1,6 +1,7 @@
 """Algorithm contracts carried out."""
 
 import asyncio
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -274,6 +275,29 @@ async def test_the_cache_tells_objects_of_one_class_apart() -> None:
     made.register("few", own.Over(0))
     assert await call("few") == (3, False)
     assert [await call("hidden"), await call("hidden")] == [(2, False), (2, False)]
+
+
+@pytest.mark.parametrize("size", [None, 100, 3, 2, 1])
+@pytest.mark.parametrize(
+    ("algorithm", "parameters", "items", "item"),
+    [
+        ("max", {}, [1, 2, 3, 4, 5, 6, "x", 8], 6),
+        ("sort", {}, [1, 2, 3, 4, 5, 6, "x", 8], 6),
+        ("top_k", {}, ["x", 8], 1),
+        ("sum", {}, [1, math.nan, "x"], 1),
+        ("median", {"field": "v"}, [{"v": 1}, {"v": "x"}, {}], 1),
+    ],
+)
+async def test_the_same_item_is_named_however_items_are_cut(
+    algorithm: str, parameters: dict[str, object], items: list[object], item: int, size: int | None
+) -> None:
+    """With its chunk."""
+    with pytest.raises(ModelOnexError, match=rf"algorithm '{algorithm}': chunk \d \(.*\), item {item}: ex") as caught:
+        await run(items, algorithm, parameters, parallel_config={"chunk_size": size})
+
+    assert caught.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
+    assert caught.value.context["item"] == item
+    assert cast("int", caught.value.context["first"]) <= item <= cast("int", caught.value.context["last"])
 
 
 @pytest.mark.parametrize(

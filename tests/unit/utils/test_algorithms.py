@@ -248,8 +248,6 @@ def test_the_least_of_equals_is_always_the_same() -> None:
         ("sum", {}, [math.inf, -math.inf], 0, "expected a finite number, found inf"),
         ("stddev", {}, [1.0, math.inf], 1, "expected a finite number, found inf"),
         ("min", {}, [1, math.nan], 1, "expected a finite number, found nan"),
-        ("min", {}, [1, "a"], 1, "expected a number, found str"),
-        ("max", {}, ["a", 1], 1, "expected text as before, found int"),
         ("sort", {}, [[1]], 0, "expected a number or text, found list"),
         ("median", {}, [1.0, math.nan], 1, "expected a finite number, found nan"),
         ("histogram", {"edges": [0, 1]}, [math.inf], 0, "expected a finite number, found inf"),
@@ -277,13 +275,30 @@ def test_an_item_that_does_not_fit_is_named(
     assert (again.index, again.problem) == (index, problem)
 
 
-@pytest.mark.parametrize("name", ["min", "max", "sort"])
-def test_chunks_of_text_and_of_numbers_do_not_merge(name: str) -> None:
-    """They have no common order."""
-    algorithm = made(name, {})
+@pytest.mark.parametrize(
+    ("items", "index", "problem"),
+    [
+        ([1, 2.5, "a", 3, "b"], 2, "expected a number as before, found text"),
+        (["a", "b", "c", 1, "d"], 3, "expected text as before, found a number"),
+    ],
+)
+@pytest.mark.parametrize("name", ["min", "max", "sort", "top_k", "group_aggregate"])
+@given(cuts=st.sets(st.integers(0, 100), max_size=5), seed=st.integers(0, 99))
+def test_the_first_of_another_kind_is_named_however_items_are_cut(
+    name: str, items: list[object], index: int, problem: str, cuts: set[int], seed: int
+) -> None:
+    """Numbers and text have no common order; in groups the first in all of them is named."""
+    parameters: dict[str, object] = {}
+    if name == "group_aggregate":
+        aggregates = {each: {"algorithm": each, "field": "v"} for each in ("min", "max", "sort", "top_k")}
+        parameters = {"group_by": "g", "aggregates": aggregates}
+        items = [record for item in items for record in ({"g": "a", "v": item}, {"g": 0, "v": item})]
+        index *= 2
 
-    with pytest.raises(ValueError, match="text and numbers"):
-        algorithm.merge(algorithm.process_chunk(["a"]), algorithm.process_chunk([1]))
+    with pytest.raises(ItemFault) as caught:
+        in_pieces(made(name, parameters), items, cuts, seed)
+
+    assert (caught.value.index, caught.value.problem) == (index, problem)
 
 
 @pytest.mark.parametrize(
@@ -378,4 +393,4 @@ def test_partial_states_of_sums_stay_small() -> None:
     state = adding.total_of([1.7e308, 5e-324] * 10_000, squares=True)
 
     assert len(pickle.dumps(state)) < 2000
-    assert ordered.TopK(k=2).process_chunk(list(range(1000)))[0][0] == 999
+    assert ordered.TopK(k=2).process_chunk(list(range(1000))).items[0][0] == 999
