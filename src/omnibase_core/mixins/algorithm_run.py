@@ -18,6 +18,7 @@ from omnibase_core.utils.algorithm_input import checked_items, in_format, requir
 from omnibase_core.utils.algorithm_registry import AlgorithmRegistry, require_methods, with_parameters
 from omnibase_core.utils.algorithms import Algorithm, ItemFault
 from omnibase_core.utils.chunking import Chunk, chunk_ranges, merge_all
+from omnibase_core.utils.exact_sums import BeyondFloatsError
 from omnibase_core.utils.result_cache import ResultCache, content_key
 
 
@@ -135,6 +136,8 @@ def _finished(
         return algorithm.finish(state) if hasattr(algorithm, "finish") else state
     except ModelOnexError:
         raise
+    except BeyondFloatsError as error:
+        raise ModelOnexError(f"{name}: {error}", EnumCoreErrorCode.VALIDATION_ERROR) from None
     except Exception as error:
         code = EnumCoreErrorCode.OPERATION_FAILED
         if isinstance(error, ItemFault):

@@ -312,6 +312,14 @@ async def test_partial_results_that_do_not_fit(how: str, code: EnumCoreErrorCode
     assert caught.value.error_code is code
 
 
+async def test_a_result_that_no_float_can_hold_is_told() -> None:
+    """Instead of an infinity, which JSON would turn into null."""
+    with pytest.raises(ModelOnexError, match="algorithm 'sum': the result is beyond the range of floats") as caught:
+        await run([1e308, 1e308])
+
+    assert caught.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
+
+
 async def test_purity_is_enforced_also_where_states_are_merged() -> None:
     """With `purity: enforce`; a pure algorithm gives its result."""
     config = {"chunk_size": 1}
