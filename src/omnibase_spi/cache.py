@@ -19,7 +19,7 @@ from omnibase_core.models.container.model_onex_container import ModelONEXContain
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.protocols.protocol_intent_handler import IntentDone
-from omnibase_spi.intents import choice_of, payload_of
+from omnibase_spi.intents import choice_of, payload_of, place_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -170,4 +170,4 @@ def _in_memory(cache: MemoryCache, operation: str, key: str, value: JsonValue, t
 
 
 def _invalid(intent: ModelIntent, what: str) -> ModelOnexError:
-    return ModelOnexError(f"cache_update to {intent.target!r}: {what}", EnumCoreErrorCode.VALIDATION_ERROR)
+    return ModelOnexError(f"{place_of(intent)}: {what}", EnumCoreErrorCode.VALIDATION_ERROR)

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus
 from omnibase_core.models.configuration.model_settings import ModelPolicy
+from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute, ModelIntentRoutes
 from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
 from omnibase_core.models.model_intent_result import IntentExecutionResult
 from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
@@ -520,6 +521,52 @@ async def test_a_maildir_that_cannot_be_written_is_a_failure(tmp_path: Path) -> 
         nowhere = await one(container, "notification", "nowhere", MAIL)
 
     assert (full.status, nowhere.error_code) == (FAILED, CONFIGURATION)
+
+
+@pytest.mark.parametrize("scheme", ["maildir", "smtp", "smtps"])
+async def test_mail_goes_only_through_a_connection_that_the_settings_name(
+    mailbox: tuple[Mailbox, str], tmp_path: Path, scheme: str
+) -> None:
+    """A target is data: it names no directory and no server, whether it stands in the intent or in a row."""
+    box, url = mailbox
+    outside = tmp_path / "outside"
+    address = f"maildir://{outside}" if scheme == "maildir" else url.replace("smtp", scheme, 1)
+    row = ModelIntentRoute(intent_type="notification", target="row", connection=address)
+    async with container_in(tmp_path) as container:
+        templates = load_intent_routes(TEMPLATES).templates
+        container.register_service("ModelIntentRoutes", ModelIntentRoutes(routes=[row], templates=templates))
+
+        results = [await one(container, "notification", target, MAIL) for target in (address, "row")]
+
+    assert [(result.status, result.error_code) for result in results] == [(FAILED, CONFIGURATION)] * 2
+    assert not outside.exists()
+    assert box.mails == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("notification", "smtp://ada:hunter2@127.0.0.1:1"),
+        ("notification", "http://ada:hunter2@127.0.0.1:1/hook"),
+        ("notification", "http://127.0.0.1:1/hook?token=hunter2"),
+        ("notification", "smtp:ada:hunter2@127.0.0.1"),
+        ("api_call", "postgres://ada:hunter2@127.0.0.1/db"),
+        ("file_operation", "http://ada:hunter2@127.0.0.1:1/hook"),
+        ("cache_update", "redis://ada:hunter2@127.0.0.1"),
+        ("homing_pigeon", "pigeon://ada:hunter2@loft"),
+    ],
+)
+async def test_no_error_shows_the_password_of_a_url(tmp_path: Path, kind: str, target: str) -> None:
+    """Neither the result nor what the ledger keeps of it."""
+    async with container_in(tmp_path) as container:
+        ledger = MemoryIntentLedger()
+        container.register_service("ProtocolIntentLedger", ledger)
+        payload = MAIL if kind == "notification" else {"method": "GET", "colour": "red"}
+        result = await one(container, kind, target, payload, idempotency_key="k")
+
+    assert result.status is FAILED
+    assert "hunter2" not in str(result.error)
+    assert all("hunter2" not in str(entry.outcome) for entry in await ledger.entries())
 
 
 async def test_a_webhook_is_posted_the_payload(fault_server: FaultServer, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pydantic_core import to_jsonable_python
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus, EnumLedgerState
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import shown_target
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.mixins.intent_attempts import DEFAULT_POLICY, Attempted, attempt, attempt_once
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute, ModelIntentRoutes
@@ -176,8 +177,8 @@ class IntentExecutor(NodeEffect):
             return _Job(intent, route, known)
         if not isinstance(found, ProtocolIntentHandler):
             raise ModelOnexError(
-                f"intent {intent.intent_type!r} to {intent.target!r}: no route; add a row to the routing table "
-                "(intent_type, target, contract), or executor.register(intent_type, target, handler)",
+                f"intent {intent.intent_type!r} to {shown_target(intent.target)!r}: no route; add a row to the routing "
+                "table (intent_type, target, contract), or executor.register(intent_type, target, handler)",
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
         self._handlers[name] = found
