@@ -561,7 +561,7 @@ async def test_no_error_shows_the_password_of_a_url(tmp_path: Path, kind: str, t
     async with container_in(tmp_path) as container:
         ledger = MemoryIntentLedger()
         container.register_service("ProtocolIntentLedger", ledger)
-        payload = MAIL if kind == "notification" else {"method": "GET", "colour": "red"}
+        payload: JsonValue = MAIL if kind == "notification" else {"method": "GET", "colour": "red"}
         result = await one(container, kind, target, payload, idempotency_key="k")
 
     assert result.status is FAILED
