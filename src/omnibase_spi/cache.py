@@ -75,7 +75,7 @@ class CacheRoute:
     """`{operation set/delete/expire, key, value?, ttl_ms?}`; target: the cache's name.
 
     A named connection with a `redis://`, `rediss://` or `unix://` URL is Redis, where a value that is no text is stored
-    as JSON; every other name is a memory cache, the container's `MemoryCaches`.
+    as JSON; every other target is a memory cache, the container's `MemoryCaches`.
     """
 
     retries_itself = False
@@ -112,6 +112,12 @@ class CacheRoute:
         elif url:
             raise ModelOnexError(
                 f"cache_update: connection {name!r} is no cache: its URL must start with {', '.join(_REDIS)}",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
+        elif route.connection is not None:
+            raise ModelOnexError(
+                f"cache_update: the settings have no connection {name!r}, which the routing table names; add "
+                f"[connections.{name}] with a url",
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
         else:

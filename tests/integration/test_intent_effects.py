@@ -14,7 +14,6 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus
 from omnibase_core.models.configuration.model_settings import ModelPolicy
-from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute, ModelIntentRoutes
 from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
 from omnibase_core.models.model_intent_result import IntentExecutionResult
 from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus
@@ -313,6 +312,28 @@ async def test_a_memory_cache_is_written_by_name(tmp_path: Path) -> None:
     assert cache.get("a") is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "payload", "code"),
+    [
+        ("cache_update", {"operation": "delete", "key": "a"}, CONFIGURATION),
+        ("notification", {"template": "hello", "to": "a@b", "data": {}}, CONFIGURATION),
+        ("api_call", {"method": "GET"}, EnumCoreErrorCode.RESOURCE_UNAVAILABLE),
+    ],
+)
+async def test_a_row_whose_connection_the_settings_do_not_know_fails(
+    tmp_path: Path, kind: str, payload: JsonValue, code: EnumCoreErrorCode
+) -> None:
+    """Rather than do something else with the intent."""
+    async with container_in(tmp_path) as container:
+        container.register_service(
+            "ModelIntentRoutes", load_intent_routes(f"routes: [{{intent_type: {kind}, connection: nope}}]")
+        )
+        result = await one(container, kind, "t", payload)
+
+    assert (result.status, result.error_code) == (FAILED, code)
+    assert "'nope'" in str(result.error)
+
+
 def test_entries_of_a_memory_cache_end() -> None:
     """In their time, or when too many came after them."""
     now = 0.0
@@ -527,18 +548,16 @@ async def test_a_maildir_that_cannot_be_written_is_a_failure(tmp_path: Path) -> 
 async def test_mail_goes_only_through_a_connection_that_the_settings_name(
     mailbox: tuple[Mailbox, str], tmp_path: Path, scheme: str
 ) -> None:
-    """A target is data: it names no directory and no server, whether it stands in the intent or in a row."""
+    """A target is data: it names no directory and no server."""
     box, url = mailbox
     outside = tmp_path / "outside"
     address = f"maildir://{outside}" if scheme == "maildir" else url.replace("smtp", scheme, 1)
-    row = ModelIntentRoute(intent_type="notification", target="row", connection=address)
     async with container_in(tmp_path) as container:
-        templates = load_intent_routes(TEMPLATES).templates
-        container.register_service("ModelIntentRoutes", ModelIntentRoutes(routes=[row], templates=templates))
+        container.register_service("ModelIntentRoutes", load_intent_routes(TEMPLATES))
 
-        results = [await one(container, "notification", target, MAIL) for target in (address, "row")]
+        result = await one(container, "notification", address, MAIL)
 
-    assert [(result.status, result.error_code) for result in results] == [(FAILED, CONFIGURATION)] * 2
+    assert (result.status, result.error_code) == (FAILED, CONFIGURATION)
     assert not outside.exists()
     assert box.mails == []
 
