@@ -21,7 +21,7 @@ from omnibase_core.nodes.intent_executor import IntentExecutor
 from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome
 from omnibase_spi.ledger_memory import RUNNING, MemoryIntentLedger
 from omnibase_spi.testing import run_virtual
-from tests.support.intents import ScriptedRoute, intent, statuses
+from tests.support.intents import ScriptedRoute, SharedLedger, intent, statuses
 
 COMPLETED, FAILED = EnumIntentStatus.COMPLETED, EnumIntentStatus.FAILED
 DUPLICATE, SKIPPED = EnumIntentStatus.DUPLICATE, EnumIntentStatus.SKIPPED
@@ -364,141 +364,6 @@ async def test_a_cancelled_intent_is_unknown_and_the_cancellation_passes(
     assert entry.outcome.state is EnumLedgerState.UNKNOWN
 
 
-class SlowLedger(MemoryIntentLedger):
-    """Waits a little before and after each change, as a database does; so a cancellation comes in the midst of it."""
-
-    def __init__(self, *, forever_in: str = "") -> None:
-        super().__init__()
-        self._forever_in = forever_in
-
-    async def begin(self, key: str, intent: ModelIntent) -> LedgerEntry | None:
-        await self._wait("")
-        standing = await super().begin(key, intent)
-        await self._wait("begin")
-        return standing
-
-    async def take_over(self, entry: LedgerEntry) -> bool:
-        await self._wait("")
-        taken = await super().take_over(entry)
-        await self._wait("")
-        return taken
-
-    async def finish(self, key: str, outcome: LedgerOutcome) -> None:
-        await self._wait("")
-        await super().finish(key, outcome)
-        await self._wait("")
-
-    async def release(self, key: str) -> None:
-        await self._wait("")
-        await super().release(key)
-
-    async def _wait(self, where: str) -> None:
-        if where and where == self._forever_in:
-            await asyncio.Event().wait()
-        for _ in range(2):
-            await asyncio.sleep(0)
-
-
-async def _cancelled_after(steps: int, task: asyncio.Task[object], times: int = 1) -> None:
-    for _ in range(steps):
-        await asyncio.sleep(0)
-    for _ in range(times):
-        task.cancel()
-        await asyncio.sleep(0)
-    await asyncio.wait({task})
-
-
-@pytest.mark.parametrize("times", [1, 2])
-@pytest.mark.parametrize("standing", [None, UNKNOWN], ids=["new", "unknown"])
-@pytest.mark.parametrize("steps", range(30))
-async def test_wherever_a_cancellation_comes_no_entry_stays_running(
-    standing: LedgerOutcome | None, steps: int, times: int
-) -> None:
-    """What did not run stands as before, what ran is completed, and what was under way is unknown."""
-    ledger = SlowLedger()
-    executor = IntentExecutor(ModelONEXContainer())
-    executor.container.register_service("ProtocolIntentLedger", ledger)  # type: ignore[attr-defined]  # a real one
-    did: list[str] = []
-
-    async def work(_each: ModelIntent) -> None:
-        did.append("began")
-        await asyncio.sleep(0)
-        did.append("ended")
-
-    executor.register("x", "*", work, idempotent=True)
-    if standing is not None:
-        await ledger.begin("k", intent("x"))
-        await ledger.finish("k", standing)
-
-    task = asyncio.create_task(executor.execute_intents([intent("x", idempotency_key="k")]))
-    await _cancelled_after(steps, task, times)
-
-    entry = await ledger.entry("k")
-    found = entry and entry.outcome.state
-    assert (
-        found
-        == {
-            (): standing and standing.state,
-            ("began",): EnumLedgerState.UNKNOWN,
-            ("began", "ended"): EnumLedgerState.COMPLETED,
-        }[tuple(did)]
-    )
-
-
-@pytest.mark.parametrize("steps", range(30))
-async def test_a_cancelled_write_that_failed_leaves_no_running_entry(steps: int) -> None:
-    """Its entry is written by itself, after the transaction."""
-
-    class SlowShared(SharedLedger, SlowLedger):
-        pass
-
-    executor, _ = _shared(ledger := SlowShared(), ModelOnexError("no"))
-
-    task = asyncio.create_task(executor.execute_intents([intent("x", idempotency_key="k")]))
-    await _cancelled_after(steps, task)
-
-    assert {entry.outcome.state for entry in await ledger.entries()} <= {EnumLedgerState.FAILED}
-
-
-@pytest.mark.parametrize("steps", range(8))
-async def test_a_loop_that_cancels_all_tasks_leaves_no_running_entry(steps: int) -> None:
-    """It cancels what writes the entry, too; then nobody knows whether it was written."""
-    ledger = SlowLedger()
-    executor = IntentExecutor(ModelONEXContainer())
-    executor.container.register_service("ProtocolIntentLedger", ledger)  # type: ignore[attr-defined]  # a real one
-    executor.register("x", "*", ScriptedRoute("ok"))
-    task = asyncio.create_task(executor.execute_intents([intent("x", idempotency_key="k")]))
-    for _ in range(steps):
-        await asyncio.sleep(0)
-
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for each in others:
-        each.cancel()
-    await asyncio.wait({task})
-
-    assert EnumLedgerState.RUNNING not in {entry.outcome.state for entry in await ledger.entries()}
-
-
-def test_a_cancellation_does_not_wait_long_for_a_ledger_that_hangs() -> None:
-    """Whoever cancels wants to go."""
-
-    async def scenario() -> None:
-        executor = IntentExecutor(ModelONEXContainer())
-        ledger = SlowLedger(forever_in="begin")
-        executor.container.register_service("ProtocolIntentLedger", ledger)  # type: ignore[attr-defined]  # a real one
-        executor.register("x", "*", ScriptedRoute("ok"))
-        loop = asyncio.get_running_loop()
-        started = loop.time()
-
-        task = asyncio.create_task(executor.execute_intents([intent("x", idempotency_key="k")]))
-        await _cancelled_after(10, task)
-
-        assert task.cancelled()
-        assert loop.time() - started < 5
-
-    run_virtual(scenario())
-
-
 async def test_an_outcome_that_the_ledger_did_not_take_is_told(executor: IntentExecutor) -> None:
     """What was carried out stays carried out."""
 
@@ -525,29 +390,6 @@ async def test_without_a_ledger_a_key_is_refused() -> None:
     (result,) = await executor.execute_intents([intent("x", idempotency_key="k")])
 
     assert result.error_code is EnumCoreErrorCode.CONFIGURATION_ERROR
-
-
-class SharedLedger(MemoryIntentLedger):
-    """A ledger whose transactions roll back, and may lose the answer to COMMIT."""
-
-    def __init__(self, *, lost_answers: int = 0, transactions: int = 100) -> None:
-        super().__init__()
-        self.lost_answers = lost_answers
-        self.transactions = transactions
-
-    def transaction(self, connection_name: str) -> "SharedLedger | None":
-        self.transactions -= 1
-        return self if connection_name == "main" and self.transactions >= 0 else None
-
-    async def __aenter__(self) -> None:
-        self._before = dict(self._entries)
-
-    async def __aexit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is not None:
-            self._entries = self._before
-        elif self.lost_answers:
-            self.lost_answers -= 1
-            raise RESET
 
 
 def _shared(ledger: SharedLedger, *answers: JsonValue | BaseException) -> tuple[IntentExecutor, ScriptedRoute]:
