@@ -13,6 +13,7 @@ from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelReducerSubcontract
+from omnibase_core.models.fsm_state import FsmState
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import (
@@ -22,7 +23,6 @@ from omnibase_core.models.model_reducer_output import (
 )
 from omnibase_core.utils.fsm_executor import FsmAction, begin, step
 from omnibase_core.utils.fsm_plan import FsmPlan, plan_of
-from omnibase_core.utils.fsm_state import FsmState
 
 STATE_MACHINE: Final = "state_machine"
 """`reduction_type` of inputs that are about an action."""
@@ -200,8 +200,6 @@ class NodeReducer:
 
 
 def _machine_state(plan: FsmPlan, state: object) -> FsmState:
-    if isinstance(state, FsmState):
-        return state
     if isinstance(state, str):
         return begin(plan, {"state": state, "context": plan.initial.context})
     if state is None or isinstance(state, Mapping):
