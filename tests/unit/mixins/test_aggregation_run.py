@@ -157,6 +157,25 @@ async def test_a_node_aggregates_data(container: ModelONEXContainer) -> None:
         await service.execute_reduction(ModelReducerInput(data=[1]))
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"reduction_type": "summ"}, r"reduction_type 'summ'.*reduction_config\.aggregation_method: Input should be"),
+        ({"reduction_type": "sum", "payload": {"valuefield": "amount"}}, r"reduction_config\.valuefield: Extra inputs"),
+        ({"reduction_type": "percentile", "payload": {"percentile": 200}}, r"reduction_config\.percentile: "),
+    ],
+)
+async def test_a_node_tells_how_data_cannot_be_reduced(fields: dict[str, object], message: str) -> None:
+    """With the id of the call, and without the pages of pydantic."""
+    asked = ModelReducerInput.model_validate({"data": [1], "correlation_id": UUID(int=5), **fields})
+
+    with pytest.raises(ModelOnexError, match=message) as caught:
+        await NodeReducer().process(asked)
+
+    assert (caught.value.error_code, caught.value.correlation_id) == (Code.VALIDATION_ERROR, UUID(int=5))
+    assert "pydantic.dev" not in str(caught.value)
+
+
 async def test_late_items_are_in_the_events(container: ModelONEXContainer) -> None:
     """And counted in the metadata."""
     window = {"type": "tumbling", "time_field": "at", "size_ms": 1_000}

@@ -177,6 +177,36 @@ async def test_what_a_reduce_of_ones_own_raises_is_an_error_of_the_node(
     assert caught.value is raised or caught.value.context == {"action_id": str(ID)}
 
 
+@pytest.mark.parametrize("made", [{"intent_type": "told"}, {"intent_type": "told", "target": ""}, "told"])
+async def test_an_intent_that_is_none_is_an_error_of_the_node(made: object) -> None:
+    """Whether it was returned, or could not be built; said without the pages of pydantic."""
+
+    class Returns(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            return state, [made]  # type: ignore[list-item]  # what is tested
+
+    class Builds(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            return state, [ModelIntent.model_validate(made)]
+
+    for node in (Returns(), Builds()):
+        with pytest.raises(ModelOnexError, match=r"\.reduce failed for action 'GO'.*ModelIntent, 1 finding") as caught:
+            await node.process(ModelReducerInput(action="GO", operation_id=ID))
+        assert caught.value.error_code is EnumCoreErrorCode.OPERATION_FAILED
+        assert caught.value.context == {"action_id": str(ID)}
+        assert "pydantic.dev" not in str(caught.value)
+
+
+async def test_an_intent_may_be_returned_as_its_fields() -> None:
+    """As the output's own validation reads it."""
+
+    class Own(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            return state, [{"intent_type": "told", "target": "me"}]  # type: ignore[list-item]  # what is tested
+
+    assert (await Own().process(ModelReducerInput(action="GO"))).intents[0].target == "me"
+
+
 @pytest.mark.parametrize(
     ("node", "given", "code", "message"),
     [
