@@ -10,11 +10,11 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ConcurrentModificationError, ModelOnexError
+from omnibase_core.models.fsm_state import FsmState
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import ModelReducerOutput, ModelReducerStateMetadata
 from omnibase_core.nodes.node_reducer import NodeReducer
 from omnibase_core.protocols.protocol_state import StoredState
-from omnibase_core.utils.fsm_state import FsmState
 from omnibase_spi.db.adapter import DbAdapter
 from omnibase_spi.db.own_table import SqlTable
 from omnibase_spi.outbox import SqlOutbox
