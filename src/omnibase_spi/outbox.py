@@ -1,7 +1,7 @@
 """The outbox: new state and the intents that follow from it are stored together; a relay carries the intents out.
 
 A program that dies between the two leaves the intents to the next relay. Delivery is at least once, and the ledger
-makes it once: an intent without a key gets one that is made of its id.
+makes it once: an intent without a key gets one that is made of its id and of whose it is.
 """
 
 import itertools
@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus, EnumLedgerState
@@ -55,15 +55,15 @@ class SqlOutbox:
         async with self._table.adapter.transaction(self._table.connection_name) as opened:
             yield opened
 
-    async def add(self, intents: Sequence[ModelIntent]) -> None:
-        """Store intents, in the ambient transaction where there is one."""
+    async def add(self, intents: Sequence[ModelIntent], *, of: str = "") -> None:
+        """Store intents, in the ambient transaction where there is one.
+
+        of: whose they are, such as the key of a state. It goes into the keys that are made here: an action that
+        several states take gives each of them intents of the same ids, and all are to be carried out.
+        """
         for intent in intents:
             position = f"{time.time_ns():020d}-{next(self._numbers):010d}-{uuid4().hex}"
-            keyed = (
-                intent
-                if intent.idempotency_key is not None
-                else intent.model_copy(update={"idempotency_key": f"outbox:{intent.intent_id}"})
-            )
+            keyed = intent if intent.idempotency_key is not None else _with_key(intent, of)
             await self._table.changed(
                 "INSERT INTO {t} (position, intent, state, tries, not_before, error) "
                 "VALUES ($1, $2, 'waiting', 0, 0, NULL)",
@@ -124,6 +124,11 @@ class SqlOutbox:
             result.error,
             row["position"],
         )
+
+
+def _with_key(intent: ModelIntent, of: str) -> ModelIntent:
+    name = uuid5(intent.intent_id, of) if of else intent.intent_id
+    return intent.model_copy(update={"idempotency_key": f"outbox:{name}"})
 
 
 async def _reopen(ledger: ProtocolIntentLedger, key: str) -> None:
