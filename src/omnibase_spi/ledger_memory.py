@@ -56,8 +56,8 @@ class MemoryIntentLedger:
         return sorted(fitting, key=lambda entry: entry.changed_at)[:limit]
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
-        refuse_state(key, self._entries.get(key), EnumLedgerState.UNKNOWN)
-        self._change(key, outcome)
+        refuse_state(key, self._entries.get(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        self._change(key, replace(outcome, settled=True))
 
     async def reopen(self, key: str) -> None:
         refuse_state(key, self._entries.get(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)

@@ -7,6 +7,7 @@ entry and a write commit together.
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -94,14 +95,14 @@ class SqlIntentLedger:
         return [entry for entry in found if state in {None, entry.outcome.state}][:limit]
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
-        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN)
+        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
         self._only_once(
             standing,
             await self._table.changed(
                 "UPDATE {t} SET state = $1, outcome = $2, changed_at = $3 "
                 "WHERE idem_key = $4 AND owner = $5 AND changed_at = $6",
                 outcome.state.value,
-                _outcome_text(outcome),
+                _outcome_text(replace(outcome, settled=True)),
                 _now(),
                 *_version(standing),
             ),
@@ -145,7 +146,14 @@ def _version(entry: LedgerEntry) -> tuple[str, str, float]:
 
 
 def _outcome_text(outcome: LedgerOutcome) -> str:
-    return json.dumps({"result": outcome.result, "error": outcome.error, "attempts": outcome.attempts})
+    return json.dumps(
+        {
+            "result": outcome.result,
+            "error": outcome.error,
+            "attempts": outcome.attempts,
+            "settled": outcome.settled,
+        }
+    )
 
 
 def _entry(row: Row) -> LedgerEntry:
@@ -159,5 +167,5 @@ def _entry(row: Row) -> LedgerEntry:
         ModelIntent.model_validate_json(str(row["intent"])),
         owner,
         datetime.fromtimestamp(changed_at, UTC),
-        LedgerOutcome(state, outcome["result"], outcome["error"], outcome["attempts"]),
+        LedgerOutcome(state, outcome["result"], outcome["error"], outcome["attempts"], outcome["settled"]),
     )
