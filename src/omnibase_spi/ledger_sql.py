@@ -11,14 +11,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumLedgerState
-from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome
 from omnibase_spi.db.adapter import DbAdapter
 from omnibase_spi.db.own_table import Row, SqlTable
-from omnibase_spi.ledger_memory import RUNNING, refuse_state
+from omnibase_spi.ledger_memory import RUNNING, only_once, refuse_state
 from omnibase_spi.ledger_owner import is_alive, this_owner
 
 _COLUMNS: Final = "idem_key, intent, owner, state, outcome, changed_at"
@@ -96,7 +94,7 @@ class SqlIntentLedger:
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
         standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
-        self._only_once(
+        only_once(
             standing,
             await self._table.changed(
                 "UPDATE {t} SET state = $1, outcome = $2, changed_at = $3 "
@@ -108,23 +106,15 @@ class SqlIntentLedger:
             ),
         )
 
-    async def reopen(self, key: str) -> None:
-        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
-        self._only_once(
+    async def reopen(self, key: str, seen: LedgerEntry | None = None) -> None:
+        found = seen or await self.entry(key)
+        standing = refuse_state(key, found, EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        only_once(
             standing,
             await self._table.changed(
                 "DELETE FROM {t} WHERE idem_key = $1 AND owner = $2 AND changed_at = $3", *_version(standing)
             ),
         )
-
-    @staticmethod
-    def _only_once(standing: LedgerEntry, changed: int) -> None:
-        """What was looked at may be somebody else's by now: to take it from him could do the effect twice."""
-        if not changed:
-            raise ModelOnexError(
-                f"ledger: the entry of key {standing.key!r} was changed by another at this moment; look again",
-                EnumCoreErrorCode.CONFLICT,
-            )
 
     def transaction(self, connection_name: str) -> AbstractAsyncContextManager[object] | None:
         return self._transaction() if connection_name == self._connection_name else None

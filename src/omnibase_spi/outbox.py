@@ -156,7 +156,7 @@ class SqlOutbox:
         for row, intent in batch:
             standing = await ledger.entry(intent.idempotency_key or "") if row["rounds"] else None
             if standing is not None and _is_failed_try(standing.outcome):
-                await _reopen(ledger, standing.key)
+                await _reopen(ledger, standing)
         results = await executor.execute_intents([intent for _, intent in batch])
         for (row, intent), result in zip(batch, results, strict=True):  # both by priority
             await self._note(ledger, row, intent, result)
@@ -212,9 +212,9 @@ def _is_completed(entry: LedgerEntry | None) -> bool:
     return entry is not None and entry.outcome.state is EnumLedgerState.COMPLETED
 
 
-async def _reopen(ledger: ProtocolIntentLedger, key: str) -> None:
+async def _reopen(ledger: ProtocolIntentLedger, seen: LedgerEntry) -> None:
     try:
-        await ledger.reopen(key)
-    except ModelOnexError as error:  # another relay was faster, and is at it
+        await ledger.reopen(seen.key, seen)
+    except ModelOnexError as error:  # another relay was faster and is at it, or a person was
         if error.error_code not in {EnumCoreErrorCode.NOT_FOUND, EnumCoreErrorCode.CONFLICT}:
             raise

@@ -148,6 +148,21 @@ async def test_a_person_may_settle_what_failed(ledger: ProtocolIntentLedger, wor
     assert standing.outcome == replace(word, settled=True)
 
 
+async def test_an_entry_is_reopened_only_as_it_was_seen(ledger: ProtocolIntentLedger) -> None:
+    """What became of its key meanwhile is kept."""
+    await ledger.begin("k", intent("x"))
+    await ledger.finish("k", FAILED)
+    seen = await ledger.entry("k")
+    await ledger.settle("k", FAILED)
+
+    with pytest.raises(ModelOnexError, match="look again") as caught:
+        await ledger.reopen("k", seen)
+
+    assert caught.value.error_code is EnumCoreErrorCode.CONFLICT
+    await ledger.reopen("k", await ledger.entry("k"))
+    assert await ledger.entry("k") is None
+
+
 async def test_what_is_settled_already_or_not_there_is_refused(ledger: ProtocolIntentLedger) -> None:
     """With codes that a caller can tell apart."""
     await ledger.begin("k", intent("x"))

@@ -124,10 +124,10 @@ async def test_a_relay_leaves_to_another_what_that_one_took(
     class Overtaken(MemoryIntentLedger):
         """The other relay carries the intent out, just before this one opens its key."""
 
-        async def reopen(self, key: str) -> None:
+        async def reopen(self, key: str, seen: LedgerEntry | None = None) -> None:
             await ledger.reopen(key)
             await relayed(ledger)
-            await ledger.reopen(key)
+            await ledger.reopen(key, seen)
 
         async def entry(self, key: str) -> LedgerEntry | None:
             return await ledger.entry(key)
@@ -339,6 +339,39 @@ async def test_what_was_given_up_leaves_the_list_on_a_persons_word(
     standing = await ledger.entry("k")
     assert standing is not None
     assert standing.outcome == LedgerOutcome(state, settled=True)
+
+
+@pytest.mark.parametrize("state", [EnumLedgerState.FAILED, EnumLedgerState.UNKNOWN])
+async def test_a_relay_opens_no_key_of_which_more_is_known_by_now(
+    database: Database, outbox: SqlOutbox, state: EnumLedgerState
+) -> None:
+    """Just after it saw a failed try, a person did not want it any more, or the next try was lost."""
+
+    class Overtaken(MemoryIntentLedger):
+        """Somebody else has the key before this one opens it."""
+
+        async def reopen(self, key: str, seen: LedgerEntry | None = None) -> None:
+            if state is EnumLedgerState.FAILED:
+                await self.settle(key, LedgerOutcome(state))
+            else:
+                await self.finish(key, LedgerOutcome(state))
+            await super().reopen(key, seen)
+
+    route = ScriptedRoute(ModelOnexError("down"), "sent")
+    container = ModelONEXContainer()
+    container.register_service("ProtocolIntentLedger", overtaken := Overtaken())
+    executor = IntentExecutor(container)
+    executor.register("x", "*", route)
+    await outbox.add([intent("x", idempotency_key="k")])
+    for _ in range(2):
+        await outbox.relay(executor, overtaken)
+        await _make_due(database)
+
+    standing = await overtaken.entry("k")
+
+    assert len(route.seen) == 1
+    assert standing is not None
+    assert standing.outcome.state is state
 
 
 async def test_a_relay_does_not_overrule_a_person_who_spoke_meanwhile(

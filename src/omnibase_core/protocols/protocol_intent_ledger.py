@@ -68,8 +68,11 @@ class ProtocolIntentLedger(Protocol):
         """
         ...
 
-    async def reopen(self, key: str) -> None:
-        """Forget an UNKNOWN or FAILED entry, so that the key runs again. Errors as of `settle`."""
+    async def reopen(self, key: str, seen: LedgerEntry | None = None) -> None:
+        """Forget an UNKNOWN or FAILED entry, so that the key runs again. Errors as of `settle`.
+
+        seen: the entry that is meant; CONFLICT for a later one.
+        """
         ...
 
     def transaction(self, connection_name: str) -> AbstractAsyncContextManager[object] | None:
