@@ -57,6 +57,11 @@ class MemoryIntentLedger:
     async def finish(self, key: str, outcome: LedgerOutcome) -> None:
         self._change(key, outcome)
 
+    async def release(self, key: str) -> None:
+        standing = self._entries.get(key)
+        if standing is not None and standing.outcome.state is EnumLedgerState.RUNNING:
+            del self._entries[key]
+
     async def entry(self, key: str) -> LedgerEntry | None:
         return self._entries.get(key)
 

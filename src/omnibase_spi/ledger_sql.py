@@ -80,6 +80,14 @@ class SqlIntentLedger:
             self._owner,
         )
 
+    async def release(self, key: str) -> None:
+        await self._table.changed(
+            "DELETE FROM {t} WHERE idem_key = $1 AND owner = $2 AND state = $3",
+            key,
+            self._owner,
+            EnumLedgerState.RUNNING.value,
+        )
+
     async def entry(self, key: str) -> LedgerEntry | None:
         rows = await self._table.run(f"SELECT {_COLUMNS} FROM {{t}} WHERE idem_key = $1", key)  # noqa: S608  # constants
         return _entry(rows[0]) if rows else None

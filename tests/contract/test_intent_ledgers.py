@@ -163,6 +163,21 @@ async def test_an_entry_is_reopened_only_as_it_was_seen(ledger: ProtocolIntentLe
     assert await ledger.entry("k") is None
 
 
+async def test_a_key_that_did_not_run_is_given_back(ledger: ProtocolIntentLedger) -> None:
+    """It may run again at once; one that has an outcome keeps it."""
+    await ledger.begin("begun", intent("x"))
+    await ledger.begin("done", intent("x"))
+    await ledger.finish("done", COMPLETED)
+
+    for key in ("begun", "done", "nothing"):
+        await ledger.release(key)
+
+    assert await ledger.begin("begun", intent("x")) is None
+    standing = await ledger.begin("done", intent("x"))
+    assert standing is not None
+    assert standing.outcome == COMPLETED
+
+
 async def test_what_is_settled_already_or_not_there_is_refused(ledger: ProtocolIntentLedger) -> None:
     """With codes that a caller can tell apart."""
     await ledger.begin("k", intent("x"))

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Work
-from omnibase_core.mixins.compute_parallel import OnProgress, run_chunks
+from omnibase_core.mixins.compute_parallel import ChunksTimedOutError, OnProgress, run_chunks
 from omnibase_core.mixins.purity_guard import PurityGuard
 from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.model_compute_output import ModelComputeOutput
@@ -101,19 +101,17 @@ async def _computed(
     name = f"algorithm {contract.algorithm_config.algorithm_type!r}"
     limit_ms = contract.performance.timeout_ms
     try:
-        async with asyncio.timeout(None if limit_ms is None else limit_ms / 1000.0) as limit:
-            states: list[object] = await run_chunks(
-                Work(algorithm.process_chunk, name, enforce),
-                items,
-                workers=parallel.worker_count,
-                backend=parallel.chosen_backend,
-                chunk_size=parallel.chunk_size,
-                on_progress=on_progress,
-                cluster=cluster,
-            )
-    except TimeoutError:
-        if not limit.expired():
-            raise
+        states: list[object] = await run_chunks(
+            Work(algorithm.process_chunk, name, enforce),
+            items,
+            workers=parallel.worker_count,
+            backend=parallel.chosen_backend,
+            chunk_size=parallel.chunk_size,
+            on_progress=on_progress,
+            cluster=cluster,
+            limit_seconds=None if limit_ms is None else limit_ms / 1000.0,
+        )
+    except ChunksTimedOutError:
         raise ModelOnexError(
             f"{name} was stopped: {len(items)} items took longer than performance.timeout_ms, {limit_ms} ms",
             EnumCoreErrorCode.TIMEOUT,

@@ -5,7 +5,6 @@ step is held by an alarm in the worker, whose process the kernel ends when the s
 own schemas judge the whole input and the whole output, here.
 """
 
-import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -17,7 +16,7 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Work
-from omnibase_core.mixins.compute_parallel import Backend, OnProgress, run_chunks
+from omnibase_core.mixins.compute_parallel import Backend, ChunksTimedOutError, OnProgress, run_chunks
 from omnibase_core.mixins.pipeline_worker import Alarm
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
     ModelComputeParallelConfig,
@@ -38,17 +37,19 @@ GRACE_SECONDS = 0.1
 class ItemsWork:
     """The pipeline of a contract for the items of a chunk. Pickles as the contract, and is compiled where it works."""
 
-    def __init__(self, plan: ComputePlan, deadline: float, *, alarmed: bool) -> None:
+    def __init__(self, plan: ComputePlan, began: float, *, alarmed: bool) -> None:
         self._plan: ComputePlan | None = plan
         self._contract = (plan.subcontract, plan.documents)
-        self._deadline = deadline
+        self._seconds = inf if plan.limit_seconds is None else plan.limit_seconds
+        self._deadline = began + self._seconds
         self._alarmed = alarmed
 
     def __getstate__(self) -> tuple[ModelComputeSubcontract, Documents, float, bool]:
-        return (*self._contract, self._deadline, self._alarmed)
+        return (*self._contract, self._seconds, self._alarmed)
 
     def __setstate__(self, state: tuple[ModelComputeSubcontract, Documents, float, bool]) -> None:
-        subcontract, documents, self._deadline, self._alarmed = state
+        subcontract, documents, self._seconds, self._alarmed = state
+        self._deadline = now() + self._seconds  # by the clock of this process, from when it can begin
         self._contract = (subcontract, documents)
         self._plan = None
 
@@ -105,21 +106,18 @@ async def _parts(
     backend = cast("Backend", parallel.chosen_backend)  # its pattern allows no other
     limit = plan.limit_seconds
     alarmed = plan.small_input is not None and backend == "processes" and hasattr(signal, "setitimer")
-    work = ItemsWork(plan, inf if limit is None else began + limit, alarmed=alarmed)
     try:
-        async with asyncio.timeout(None if limit is None else limit + GRACE_SECONDS) as timer:
-            return await run_chunks(
-                Work(work, "parallel"),
-                items,
-                workers=parallel.worker_count,
-                backend=backend,
-                chunk_size=parallel.chunk_size,
-                on_progress=on_progress,
-                cluster=cluster,
-            )
-    except TimeoutError:
-        if not timer.expired():
-            raise
+        return await run_chunks(
+            Work(ItemsWork(plan, began, alarmed=alarmed), "parallel"),
+            items,
+            workers=parallel.worker_count,
+            backend=backend,
+            chunk_size=parallel.chunk_size,
+            on_progress=on_progress,
+            cluster=cluster,
+            limit_seconds=None if limit is None else limit + GRACE_SECONDS,
+        )
+    except ChunksTimedOutError:
         raise ModelOnexError(
             f"the pipeline: stopped, its limit is {(limit or 0.0) * 1e3:.0f} ms, for {len(items)} items",
             EnumCoreErrorCode.TIMEOUT,

@@ -56,6 +56,10 @@ class ProtocolIntentLedger(Protocol):
         """Write the outcome of what the caller began."""
         ...
 
+    async def release(self, key: str) -> None:
+        """Forget what the caller began and did not run, so that the key runs again; nothing where that is not so."""
+        ...
+
     async def entry(self, key: str) -> LedgerEntry | None: ...
 
     async def entries(self, state: EnumLedgerState | None = None, limit: int = 1000) -> Sequence[LedgerEntry]:
