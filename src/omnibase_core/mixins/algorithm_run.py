@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Failed, Work
-from omnibase_core.mixins.compute_parallel import OnProgress, TimeLimit, chunk_error, run_chunks
+from omnibase_core.mixins.compute_parallel import ChunksTimedOutError, OnProgress, chunk_error, run_chunks
 from omnibase_core.mixins.purity_guard import PurityGuard
 from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.model_compute_output import ModelComputeOutput
@@ -102,20 +102,22 @@ async def _computed(
     parallel, enforce = contract.parallel_config, contract.purity == "enforce"
     name = f"algorithm {contract.algorithm_config.algorithm_type!r}"
     limit_ms = contract.performance.timeout_ms
-    limit: TimeLimit | None = None
-    if limit_ms is not None:
-        stopped = f"{name} was stopped: {len(items)} items took longer than performance.timeout_ms, {limit_ms} ms"
-        limit = TimeLimit(limit_ms / 1000.0, stopped)
-    states: list[object] = await run_chunks(
-        Work(algorithm.process_chunk, name, enforce),
-        items,
-        workers=parallel.worker_count,
-        backend=parallel.chosen_backend,
-        chunk_size=parallel.chunk_size,
-        on_progress=on_progress,
-        cluster=cluster,
-        limit=limit,
-    )
+    try:
+        states: list[object] = await run_chunks(
+            Work(algorithm.process_chunk, name, enforce),
+            items,
+            workers=parallel.worker_count,
+            backend=parallel.chosen_backend,
+            chunk_size=parallel.chunk_size,
+            on_progress=on_progress,
+            cluster=cluster,
+            limit_seconds=None if limit_ms is None else limit_ms / 1000.0,
+        )
+    except ChunksTimedOutError:
+        raise ModelOnexError(
+            f"{name} was stopped: {len(items)} items took longer than performance.timeout_ms, {limit_ms} ms",
+            EnumCoreErrorCode.TIMEOUT,
+        ) from None
     serial = parallel.chosen_backend == "serial"
     workers = 1 if serial else max(1, min(parallel.worker_count, len(states)))
     places = chunk_ranges(len(items), 1 if serial else parallel.worker_count, parallel.chunk_size)

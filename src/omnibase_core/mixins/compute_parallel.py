@@ -17,10 +17,9 @@ import multiprocessing
 import pickle
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Final, Generic, Literal, Protocol, TypeVar
@@ -36,18 +35,21 @@ R = TypeVar("R")
 Backend = Literal["serial", "threads", "processes", "cluster"]
 OnProgress = Callable[[int, int], None]
 """Called on the event loop with the number of items that are done, and of all."""
-_START_SECONDS: Final = 30.0
-"""What processes have to start where the work has a limit of time."""
+_START_SECONDS: Final = 60.0
+_IMPORTED: Final = ("omnibase_core.mixins.pipeline_items", "omnibase_core.nodes")
+"""What workers of pipelines import, and what the main module of a program mostly does: a third of a second each."""
 _INLINE_ITEMS: Final = 1000
 """So few items of a serial computation are not worth a thread, and hold the event loop for a moment only."""
 
 
-_NODES: Final = "omnibase_core.nodes.node_compute"
-"""What most main modules import, which Python 3.11 imports in each worker."""
 _DEATH: Final = (
     "the worker process died: the work crashed it, it was killed for want of memory, or the program's main module "
     'starts work when it is imported (put that under `if __name__ == "__main__":`)'
 )
+
+
+class ChunksTimedOutError(TimeoutError):
+    """The workers were stopped at the limit of a call."""
 
 
 class ProcessLike(Protocol):
@@ -62,14 +64,6 @@ class ProcessLike(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class TimeLimit:
-    """How long all chunks together may take once workers are ready, and what is said behind that."""
-
-    seconds: float
-    message: str
-
-
 async def run_chunks(
     work: Work[R],
     items: Sequence[object],
@@ -79,16 +73,17 @@ async def run_chunks(
     chunk_size: int | None = None,
     on_progress: OnProgress | None = None,
     cluster: Callable[[], Executor] | None = None,
-    limit: TimeLimit | None = None,
+    limit_seconds: float | None = None,
 ) -> list[R]:
     """The partial results of all chunks, in the order of the items; none for no items.
 
-    cluster: makes the executor of the backend `cluster`; it is shut down when the call ends. limit: of the backend
-    `processes`.
+    cluster: makes the executor of the backend `cluster`; it is shut down when the call ends. limit_seconds: for the
+    whole call, from the moment in which a worker is ready, because starting a process takes longer than most work.
 
-    Raises ModelOnexError naming the chunk and its first failing item: VALIDATION_ERROR for an item that does not fit,
-    CONFIGURATION_ERROR for work that cannot be sent to a process, RESOURCE_UNAVAILABLE when a process dies or does not
-    start, else OPERATION_FAILED with the cause; TIMEOUT behind the limit. What `on_progress` raises ends the call.
+    Raises ChunksTimedOutError at the limit; ModelOnexError naming the chunk and its first failing item:
+    VALIDATION_ERROR for an item that does not fit, CONFIGURATION_ERROR for work that cannot be sent to a process,
+    RESOURCE_UNAVAILABLE when a process dies or none starts, else OPERATION_FAILED with the cause. What `on_progress`
+    raises ends the call.
     """
     if backend == "serial":
         workers = 1
@@ -96,41 +91,60 @@ async def run_chunks(
     run = _Run(work, items, places)
     if not places:
         return []
-    if backend == "serial" and len(items) <= _INLINE_ITEMS:
+    if limit_seconds is None:
+        return await _carry_out(run, workers, backend, on_progress, cluster, None)
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_START_SECONDS) as limit:
+            waiting = True
+
+            def ready() -> None:
+                nonlocal waiting
+                if waiting and not limit.expired():
+                    waiting, run.ready = False, True
+                    limit.reschedule(loop.time() + limit_seconds)
+
+            try:
+                return await _carry_out(run, workers, backend, on_progress, cluster, ready)
+            finally:
+                waiting = False
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        if run.ready:
+            raise ChunksTimedOutError from None
+        raise ModelOnexError(
+            f"{work.name}: no worker process was ready within {_START_SECONDS:.0f} seconds; what the program's main "
+            "module does when it is imported, each worker does",
+            EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
+        ) from None
+
+
+async def _carry_out(
+    run: "_Run[R]",
+    workers: int,
+    backend: Backend,
+    on_progress: OnProgress | None,
+    cluster: Callable[[], Executor] | None,
+    ready: Callable[[], None] | None,
+) -> list[R]:
+    """ready: called once or more on the loop, as soon as a worker can begin."""
+    work = run.work
+    if ready is not None and backend != "processes":
+        ready()
+    if backend == "serial" and run.size <= _INLINE_ITEMS:
         for number in iter(run.take, None):
             run.note(number, run_chunk(work, run.chunk(number)))
             if on_progress is not None:
-                on_progress(run.items_done, len(items))
+                on_progress(run.items_done, run.size)
             await asyncio.sleep(0)
         return run.results()
     if backend == "cluster":
         await _on_cluster(run, cluster, workers * CHUNKS_PER_WORKER, on_progress)
         return run.results()
     packed = _packed(work) if backend == "processes" else None
-    await _in_time(run, _on_threads(run, min(workers, len(places)), packed, on_progress), limit)
+    await _on_threads(run, min(workers, run.chunks), packed, on_progress, ready)
     return run.results()
-
-
-async def _in_time(run: "_Run[R]", working: Awaitable[None], limit: TimeLimit | None) -> None:
-    """The limit counts from when the first worker is ready, because then work begins."""
-    if limit is None:
-        await working
-        return
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(_START_SECONDS) as timer:
-            run.on_ready = lambda: timer.reschedule(loop.time() + limit.seconds)
-            await working
-    except TimeoutError:
-        if not timer.expired():
-            raise
-        raise ModelOnexError(
-            limit.message
-            if run.ready
-            else f"{run.work.name}: no worker process was ready within {_START_SECONDS:.0f} seconds; what the "
-            "program's main module does when it is imported, each worker does",
-            EnumCoreErrorCode.TIMEOUT if run.ready else EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
-        ) from None
 
 
 class _Run(Generic[R]):
@@ -140,10 +154,10 @@ class _Run(Generic[R]):
         self.work = work
         self.items_done = 0
         self.ready = False
-        """Whether a process has the work and is waiting for chunks."""
-        self.on_ready: Callable[[], None] | None = None
+        """Whether a worker could begin."""
         self.stopped = False
         self.size = len(items)
+        self.chunks = len(places)
         self._items = items
         self._places = places
         self._next = 0
@@ -220,7 +234,13 @@ def chunk_error(name: str, number: int, place: range, failed: Failed) -> ModelOn
     return kind(f"{name}: {where}: {text}", code, context)
 
 
-async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progress: OnProgress | None) -> None:
+async def _on_threads(
+    run: _Run[R],
+    count: int,
+    packed: bytes | None,
+    on_progress: OnProgress | None,
+    ready: Callable[[], None] | None,
+) -> None:
     """A thread a worker; with `packed` work each has a process. Returns when all have ended, however it comes."""
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[None] = asyncio.Queue()
@@ -228,9 +248,13 @@ async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progres
     def tell() -> None:
         loop.call_soon_threadsafe(news.put_nowait, None)
 
+    def begun() -> None:
+        if ready is not None:
+            loop.call_soon_threadsafe(ready)
+
     def drive() -> None:
         if packed is not None:
-            _drive_process(run, packed, tell)
+            _drive_process(run, packed, tell, begun)
             return
         for number in iter(run.take, None):
             run.note(number, run_chunk(run.work, run.chunk(number)))
@@ -244,9 +268,6 @@ async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progres
             reported = 0
             while not all(thread.done() for thread in threads):
                 await news.get()
-                if run.ready and run.on_ready is not None:
-                    run.on_ready()
-                    run.on_ready = None
                 if on_progress is not None and run.items_done > reported:
                     reported = run.items_done
                     on_progress(reported, run.size)
@@ -314,7 +335,7 @@ async def _ended(threads: "Sequence[asyncio.Future[None]]") -> None:
         raise asyncio.CancelledError
 
 
-def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> None:
+def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None], begun: Callable[[], None]) -> None:
     with _process(run) as (connection, process):
         if connection is None:
             return
@@ -324,8 +345,7 @@ def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> Non
             started: Outcome[None] = connection.recv()
             if isinstance(started, Failed):
                 raise _unusable(run.work.name, started.error)
-            run.ready = True
-            tell()
+            begun()
             while (number := run.take()) is not None:
                 connection.send_bytes(_packed_chunk(run.work.name, run.chunk(number)))
                 outcome: Outcome[R] = connection.recv()
@@ -359,7 +379,7 @@ def _context() -> SpawnContext | ForkServerContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", serve.__module__, _NODES])
+    context.set_forkserver_preload(["__main__", serve.__module__, *_IMPORTED])
     return context
 
 

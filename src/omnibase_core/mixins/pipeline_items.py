@@ -13,9 +13,10 @@ from typing import Final, cast
 
 from pydantic import JsonValue
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Work
-from omnibase_core.mixins.compute_parallel import Backend, OnProgress, TimeLimit, run_chunks
+from omnibase_core.mixins.compute_parallel import Backend, ChunksTimedOutError, OnProgress, run_chunks
 from omnibase_core.mixins.pipeline_worker import Alarm
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
     ModelComputeParallelConfig,
@@ -106,19 +107,21 @@ async def _parts(
 ) -> Sequence[ItemsDone]:
     parallel = plan.subcontract.parallel or ModelComputeParallelConfig()
     backend = cast("Backend", parallel.chosen_backend)  # its pattern allows no other
-    seconds = plan.limit_seconds
-    limit: TimeLimit | None = None
-    if seconds is not None:
-        stopped = f"the pipeline: stopped, its limit is {seconds * 1e3:.0f} ms, for {len(items)} items"
-        limit = TimeLimit(seconds + GRACE_SECONDS, stopped)
+    limit = plan.limit_seconds
     alarmed = plan.small_input is not None and backend == "processes" and hasattr(signal, "setitimer")
-    return await run_chunks(
-        Work(ItemsWork(plan, alarmed=alarmed), "parallel"),
-        items,
-        workers=parallel.worker_count,
-        backend=backend,
-        chunk_size=parallel.chunk_size,
-        on_progress=on_progress,
-        cluster=cluster,
-        limit=limit,
-    )
+    try:
+        return await run_chunks(
+            Work(ItemsWork(plan, alarmed=alarmed), "parallel"),
+            items,
+            workers=parallel.worker_count,
+            backend=backend,
+            chunk_size=parallel.chunk_size,
+            on_progress=on_progress,
+            cluster=cluster,
+            limit_seconds=None if limit is None else limit + GRACE_SECONDS,
+        )
+    except ChunksTimedOutError:
+        raise ModelOnexError(
+            f"the pipeline: stopped, its limit is {(limit or 0.0) * 1e3:.0f} ms, for {len(items)} items",
+            EnumCoreErrorCode.TIMEOUT,
+        ) from None

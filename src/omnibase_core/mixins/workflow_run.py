@@ -159,6 +159,7 @@ class WorkflowRun:
         position = position_of(step.index, 0 if number is None else 2 + number)
         name = step.step_id if number is None else f"{step.step_id}[{number}]"
         if step.kind is _CHILD and not step.is_service:
+            await self._may_issue(step, number)
             return await self._child(step, scope, call, position, name, alone=number is None)
         try:
             bound = self.runner.bound(step)
@@ -176,10 +177,19 @@ class WorkflowRun:
             return self.runner.run_pure(bound, scope, call, context.clock)
         if not recorded and step.pure:
             return await self.runner.run(bound, scope, call, context.clock, self.deadline)
-        work = partial(self.runner.run, bound, scope, call, context.clock, self.deadline)
+        await self._may_issue(step, number)
+        work = partial(self.runner.run, bound, scope, call, context.clock, self.deadline, context.may_issue)
         if step.connection is not None:
             return await context.tx_step(position, name, step.connection, work)
         return await context.step(position, name, work)
+
+    async def _may_issue(self, step: PlannedStep, number: int | None) -> None:
+        try:
+            await self.context.may_issue()
+        except BaseException:
+            if number is None:
+                self.begun.discard(step.index)  # nothing was sent
+            raise
 
     async def _child(
         self, step: PlannedStep, scope: WorkflowScope, call: StepCall, position: int, name: str, *, alone: bool

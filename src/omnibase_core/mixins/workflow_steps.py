@@ -7,7 +7,7 @@ writes could share a transaction with its record.
 import asyncio
 import inspect
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
@@ -200,8 +200,13 @@ class StepRunner:
         call: StepCall,
         clock: Callable[[], float],
         deadline: float | None = None,
+        may_issue: Callable[[], Awaitable[None]] | None = None,
     ) -> StepOutcome:
-        """Carry out a step with its attempts. deadline: of the workflow, by `clock`. Raises cancellation only."""
+        """Carry out a step with its attempts.
+
+        deadline: of the workflow, by `clock`. may_issue: asked before each attempt but the first. Raises cancellation,
+        and what `may_issue` raises.
+        """
         if bound.compute is not None and deadline is None:
             return self.run_pure(bound, scope, call, clock)
         step = bound.step
@@ -238,6 +243,8 @@ class StepRunner:
             if deadline is not None and clock() + delay >= deadline:
                 return StepOutcome(status, None, error, attempt - 1, began, clock(), call.issued)
             await asyncio.sleep(delay)
+            if may_issue is not None:
+                await may_issue()
 
     async def _attempt(
         self, bound: BoundStep, scope: WorkflowScope, call: StepCall, remaining: float | None

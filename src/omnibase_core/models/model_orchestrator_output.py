@@ -79,7 +79,7 @@ class ModelOrchestratorOutput(BaseModel):
     `failed_steps` and `skipped_steps` name them by status (failed and unknown; skipped and cancelled). actions: what
     was sent to nodes, one action for each step that ran and for each compensation, with the lease, token and epoch
     under which it was issued. events: what was told of the steps. compensations: what was undone, in this order.
-    lease_id, epoch: of the run at its end; None of a code-driven one without a lease.
+    lease_id, epoch: of the run at its end.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -151,6 +151,24 @@ def test_a_caller_without_a_loop_gets_the_same() -> None:
     assert failed.error_step == "trim"
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_what_a_step_passed_over_is_kept(backend: str) -> None:
+    """The first item that it was wrong for, and for how many."""
+    check: dict[str, object] = {
+        "step_name": "check",
+        "step_type": "validation",
+        "validation_config": {"schema_ref": "number", "fail_on_error": False},
+    }
+    node = node_of([check], {"backend": backend, "worker_count": 2}, schemas={"number": {"type": "number"}})
+
+    output = await node.process(ModelComputeInput(data=[1, 2, 3, "four", 5, "six", 7]))
+
+    assert output.pipeline is not None
+    result = output.pipeline.step_results["check"]
+    assert (result.success, result.error_type) == (True, "VALIDATION_ERROR")
+    assert str(result.error_message).startswith("item 3 (the first of 2 items): ")
+
+
 async def test_a_limit_of_the_whole_kills_the_workers() -> None:
     """Whatever they are at."""
     plan = plan_of(
@@ -236,11 +254,10 @@ def test_the_limit_of_the_pipeline_begins_where_the_work_arrives(monkeypatch: py
 
 
 def _workers() -> list[psutil.Process]:
-    """Processes of Python below this one that burn CPU, other than the server that forks them."""
-    below = psutil.Process().children(recursive=True)
-    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]  # told nowhere else
-    burning = [process for process in below if _seconds(process) > 0.3 and "python" in process.name()]
-    return [process for process in burning if process.pid != server]
+    """Processes of Python below this one that burn CPU; servers of other tests are below it too, and that of forks."""
+    server = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009  # not in the types
+    below = [process for process in psutil.Process().children(recursive=True) if process.pid != server]
+    return [process for process in below if _seconds(process) > 0.3 and "python" in process.name()]
 
 
 def _seconds(process: psutil.Process) -> float:
