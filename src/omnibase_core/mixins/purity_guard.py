@@ -227,8 +227,8 @@ def _collection_ends(phase: str, _info: object) -> None:
         _collecting.discard(threading.get_ident())
 
 
-def _audit(event: str, args: tuple[object, ...]) -> None:
-    guard = _guard.get()
+def _audit(event: str, args: tuple[object, ...], guard_of: "Callable[[], PurityGuard | None]" = _guard.get) -> None:
+    guard = guard_of()  # a default: hooks outlive the names of their module when the interpreter ends
     if guard is None or threading.get_ident() in _collecting:
         return
     what = _EVENTS.get(event) or _EVENT_FAMILIES.get(event.partition(".")[0])
