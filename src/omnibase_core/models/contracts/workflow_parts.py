@@ -78,7 +78,8 @@ class ModelConflictResolutionConfig(ContractModel):
     continue_on_error: a failed step ends only what depends on it, not the workflow.
 
     A workflow without this block makes one attempt of each step. A step that is not idempotent and of which nobody
-    knows whether it took effect is never repeated.
+    knows whether it took effect is never repeated: neither one that was cut off nor a service that raises TimeoutError
+    itself; an `idempotency_key` of the step says that it may be.
     """
 
     retry_enabled: StrictFlag = True
