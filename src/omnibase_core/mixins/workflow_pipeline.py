@@ -162,7 +162,6 @@ class Pipeline:
             run.outcomes[step.index] = outcome
             if tally.values is not None:
                 run.outputs[step.step_id] = outcome.value
-        run.epoch += 1
         await run.tell(step)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
