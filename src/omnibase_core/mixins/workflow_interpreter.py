@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import EnumWorkflowCoordination
+from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowCoordination
 from omnibase_core.errors.onex_error import ModelOnexError, WorkflowExecutionError
 from omnibase_core.mixins.workflow_compensation import compensate
 from omnibase_core.mixins.workflow_dependencies import check_dependencies
@@ -103,11 +103,19 @@ def _aborted(run: WorkflowRun) -> WorkflowExecutionError:
         raise RuntimeError(message)
     step, outcome = run.aborted
     error = outcome.error or StepError(EnumCoreErrorCode.OPERATION_FAILED, "Failed", "no reason was given")
-    undone = f", {len(run.undone)} compensation{'s' * (len(run.undone) != 1)}" if run.undone else ""
+    undone = _told_of(run.undone)
     attempts = f"{outcome.attempts} attempt{'s' * (outcome.attempts != 1)}"
     return _failure(
         run, f"step {step.step_id!r} is {outcome.status.value} after {attempts}{undone}: {error.message}", error
     )
+
+
+def _told_of(undone: list[JsonValue]) -> str:
+    if not undone:
+        return ""
+    failed = sum(isinstance(each, dict) and each["status"] != EnumStepStatus.COMPLETED.value for each in undone)
+    said = f", {len(undone)} compensation{'s' * (len(undone) != 1)}"
+    return f"{said} ({failed} failed)" if failed else said
 
 
 def _failure(run: WorkflowRun, said: str, error: StepError) -> WorkflowExecutionError:

@@ -251,7 +251,7 @@ class TestCompensation:
         assert [record.name for record in done.steps][-2:] == ["undo[0]", "undo[1]"]
 
     def test_one_that_fails_does_not_keep_the_others_from_running(self) -> None:
-        """It is told; the step is not `compensated`."""
+        """It is told, also in the run's error; the step is not `compensated`."""
         plan = plan_of(step("a", compensate=step("undo a")), step("b", compensate=step("undo b")), step("bad"))
 
         done = ran(plan, Service({"bad": failure(), "undo b": failure("stuck")}))
@@ -261,6 +261,8 @@ class TestCompensation:
         assert isinstance(told, list)
         assert isinstance(told[0], dict)
         assert told[0]["status"] == "failed"
+        assert done.view.error is not None
+        assert "'bad' is failed after 1 attempt, 2 compensations (1 failed): no" in done.view.error.message
         assert done.service.calls[-1] == "undo a"
 
     def test_skipped_steps_are_not_undone(self) -> None:
