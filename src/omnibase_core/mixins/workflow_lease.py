@@ -64,11 +64,10 @@ def ended_actions(output: ModelOrchestratorOutput) -> list[EndedAction]:
     """The actions of a run in the order of their ends, compensations last, with what became of them."""
     errors: dict[str, JsonValue] = {str(each["action_id"]): each["error"] for each in output.compensations}
     order: dict[str, datetime] = {}
-    for step in output.step_results.values():
-        for result in step.item_results or (step,):
-            errors[str(result.action_id)] = None if result.error is None else result.error.model_dump()
-            if result.ended_at is not None:
-                order[str(result.action_id)] = result.ended_at
+    for result in output.step_results.values():
+        errors[str(result.action_id)] = None if result.error is None else result.error.model_dump()
+        if result.ended_at is not None:
+            order[str(result.action_id)] = result.ended_at
     return [
         EndedAction(action, _COMPLETED, None)
         if action.status is EnumActionStatus.COMPLETED

@@ -16,7 +16,6 @@ from omnibase_core.models.model_orchestrator_output import (
     ModelOrchestrationMetadata,
     ModelOrchestratorOutput,
     ModelStepError,
-    ModelWorkflowItemResult,
     ModelWorkflowStepResult,
 )
 from omnibase_core.protocols.protocol_lease import WorkflowLease
@@ -63,9 +62,9 @@ def output_of(
             parallelism_achieved=int(_number(document["parallelism_achieved"])),
         ),
         actions=[
-            _action(str(name), entry, sent, document, input_data, correlation_id, first)
+            _action(str(name), entry, document, input_data, correlation_id, first)
             for name, entry in (*entries.items(), *((each["by"], each) for each in compensations))
-            for sent in _sent(entry)
+            if entry.get("action_id") is not None
         ],
         events=[_event(name, result, document) for name, result in results.items()],
         compensations=compensations,
@@ -88,58 +87,34 @@ def _result(entry: Mapping[str, JsonValue]) -> ModelWorkflowStepResult:
         items=int(_number(items["total"])) if isinstance(items, dict) else None,
         failed_items=int(_number(items["failed"])) if isinstance(items, dict) else 0,
         action_id=UUID(action_id) if isinstance(action_id, str) else None,
-        item_results=[_item(sent) for sent in _sent(entry)] if isinstance(items, dict) else [],
     )
-
-
-def _item(sent: Mapping[str, JsonValue]) -> ModelWorkflowItemResult:
-    error = sent["error"]
-    return ModelWorkflowItemResult(
-        item=int(_number(sent["item"])),
-        status=EnumStepStatus(str(sent["status"])),
-        error=ModelStepError.model_validate(error) if isinstance(error, dict) else None,
-        attempts=int(_number(sent["attempts"])),
-        started_at=_moment(sent["started_at"]),
-        ended_at=_moment(sent["ended_at"]),
-        action_id=UUID(str(sent["action_id"])),
-    )
-
-
-def _sent(entry: Mapping[str, JsonValue]) -> list[Mapping[str, JsonValue]]:
-    """What was sent to the node of a step: its action, or those of its items."""
-    of_items = entry.get("actions")
-    if isinstance(of_items, list):
-        return [each for each in of_items if isinstance(each, dict)]
-    return [] if entry.get("action_id") is None else [entry]
 
 
 def _action(
     step_id: str,
     entry: Mapping[str, JsonValue],
-    sent: Mapping[str, JsonValue],
     document: Mapping[str, JsonValue],
     input_data: ModelOrchestratorInput,
     correlation_id: UUID,
     first: int,
 ) -> ModelAction:
-    """An action that was sent to a step's node, as it ended. first: the epoch at which the run began."""
+    """The action that was sent to a step's node, as it ended. first: the epoch at which the run began."""
     kind = EnumActionTarget(str(entry["step_type"]))
-    issued, item = sent.get("issued"), sent.get("item")
+    issued = entry.get("issued")
     lease_id, token, epoch = issued if isinstance(issued, list) else (document["lease"], document["token"], 0)
     child = kind is EnumActionTarget.ORCHESTRATOR
     return ModelAction.model_validate(
         {
-            "action_id": sent["action_id"],
+            "action_id": entry["action_id"],
             "action_type": EnumActionType.START_WORKFLOW if child else EnumActionType.DELEGATE_TASK,
             "lease_id": lease_id,
             "epoch": first + int(_number(epoch)),
             "target_node": kind,
-            "command_payload": {"workflow": document["name"], "step_id": step_id, "node": entry["node"]}
-            | ({} if item is None else {"item": item}),
+            "command_payload": {"workflow": document["name"], "step_id": step_id, "node": entry["node"]},
             "correlation_id": correlation_id,
             "workflow_id": input_data.workflow_id,
-            "issued_at": _moment(sent["started_at"]) or _moment(document["started_at"]),
-            "status": _ACTION_STATUS.get(EnumStepStatus(str(sent["status"])), EnumActionStatus.FAILED),
+            "issued_at": _moment(entry["started_at"]) or _moment(document["started_at"]),
+            "status": _ACTION_STATUS.get(EnumStepStatus(str(entry["status"])), EnumActionStatus.FAILED),
             "metadata": {TOKEN_KEY: token},
         }
     )

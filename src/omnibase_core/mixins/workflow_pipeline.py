@@ -162,6 +162,7 @@ class Pipeline:
             run.outcomes[step.index] = outcome
             if tally.values is not None:
                 run.outputs[step.step_id] = outcome.value
+        run.epoch += 1
         await run.tell(step)
 
     def _ended(self, task: "asyncio.Task[None]") -> None:

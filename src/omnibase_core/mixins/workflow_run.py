@@ -2,20 +2,15 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import (
-    EnumOnFailure,
-    EnumStepStatus,
-    EnumWorkflowCoordination,
-    EnumWorkflowStepType,
-)
+from omnibase_core.enums.enum_workflow import EnumOnFailure, EnumStepStatus, EnumWorkflowStepType
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.workflow_steps import WORKFLOW_TIMEOUT, StepCall, StepRunner, described, timed_out
 from omnibase_core.protocols.protocol_workflow_engine import (
@@ -49,36 +44,19 @@ class Undoable:
     number: int | None
 
 
-_CANCELLED: Final = StepError(EnumCoreErrorCode.CANCELLED, "CancelledError", "the step was cancelled")
-
-
-class Sent(NamedTuple):
-    """The action of an item: its outcome, if it comes to one, without the value, which is in that of the step."""
-
-    action_id: str
-    status: EnumStepStatus = EnumStepStatus.CANCELLED
-    error: StepError | None = _CANCELLED
-    attempts: int = 1
-    started_at: float = 0.0
-    ended_at: float = 0.0
-    issued: Issued | None = None
-
-
 @dataclass(slots=True)
 class Counted:
-    """Items of a step: how many, and how many failed. sent: actions by number; items of a pure step are computed here
-    and sent to nobody.
-    """
+    """Items of a step: how many, and how many failed. issued: of the first."""
 
     total: int = 0
     failed: int = 0
-    sent: dict[int, Sent] = field(default_factory=dict)
+    issued: Issued | None = None
 
 
 class WorkflowRun:
     """One run. Whoever schedules asks it to carry steps out; it keeps outcomes and judges failures.
 
-    epoch: how many actions have ended. outputs: what templates read, by step id. blocked: steps that failed in a way
+    epoch: how many steps have been done. outputs: what templates read, by step id. blocked: steps that failed in a way
     that ends what depends on them.
     aborted: the step that ended the run, and how it ended.
     """
@@ -178,8 +156,6 @@ class WorkflowRun:
         self, step: PlannedStep, scope: WorkflowScope, call: StepCall, number: int | None, *, recorded: bool
     ) -> StepOutcome:
         """Do the step, or take its outcome from its record. number: of the item, None without one."""
-        if number is not None and not step.pure and step.index in self.steps:
-            self._count(step).sent[number] = Sent(call.action_id, issued=call.issued)
         position = position_of(step.index, 0 if number is None else 2 + number)
         name = step.step_id if number is None else f"{step.step_id}[{number}]"
         if step.kind is _CHILD and not step.is_service:
@@ -277,7 +253,7 @@ class WorkflowRun:
         else:
             self.blocked.add(step.index)
         self.outcomes[step.index] = outcome
-        if outcome.issued is not None and step.index not in self.counted:
+        if outcome.issued is not None or step.index in self.counted:
             self.epoch += 1
         if undo is not None and self._may_need_undoing(step, outcome):
             self.undoable.append(Undoable(step, outcome.ended_at, undo, None))
@@ -300,28 +276,11 @@ class WorkflowRun:
             return False
         return outcome.status is not _FAILED or step.on_failure is EnumOnFailure.COMPENSATE
 
-    def _count(self, step: PlannedStep) -> Counted:
-        counted = self.counted.get(step.index)
-        if counted is None:
-            counted = self.counted[step.index] = Counted()
-        return counted
-
     def item_done(self, step: PlannedStep, outcome: StepOutcome, scope: WorkflowScope, number: int) -> None:
         """Count an item's outcome."""
-        counted = self._count(step)
+        counted = self.counted.setdefault(step.index, Counted())
         counted.total += 1
-        sent = counted.sent.get(number)
-        if sent is not None:
-            self.epoch += 1
-            counted.sent[number] = Sent(
-                sent.action_id,
-                outcome.status,
-                outcome.error,
-                outcome.attempts,
-                outcome.started_at,
-                outcome.ended_at,
-                outcome.issued or sent.issued,
-            )
+        counted.issued = counted.issued or outcome.issued
         if outcome.status not in {_COMPLETED, _SKIPPED}:
             counted.failed += 1
             if len(self.failures) < _SHOWN_FAILURES:
@@ -384,35 +343,20 @@ class WorkflowRun:
                 else skipped("it was not reached")
             )
         result = outcome.as_json()
-        if step.index in self.compensated and outcome.status is _COMPLETED:
+        if step.index in self.compensated:
             result["status"] = EnumStepStatus.COMPENSATED.value
         result["step_type"] = step.kind.value
         result["node"] = step.node
+        if step.index in self.begun and step.kind in NODES:
+            result["action_id"] = self.call(step).action_id
         counted = self.counted.get(step.index)
         if counted is not None:
             result["items"] = {"total": counted.total, "failed": counted.failed}
-            result["issued"] = None
-            result["actions"] = [_sent(number, counted.sent[number]) for number in sorted(counted.sent)]
-        elif step.index in self.begun and step.kind in NODES and not self._has_items(step):
-            result["action_id"] = self.call(step).action_id
+            result["issued"] = None if counted.issued is None else list(counted.issued)
         return result
 
-    def _has_items(self, step: PlannedStep) -> bool:
-        return step.for_each is not None or self.plan.coordination is EnumWorkflowCoordination.PIPELINE
 
-
-def _sent(number: int, sent: Sent) -> JsonValue:
-    action_id, status, error, attempts, began, ended, issued = sent
-    return {
-        "item": number,
-        "action_id": action_id,
-        "status": status.value,
-        "error": error_json(error),
-        "attempts": attempts,
-        "started_at": began,
-        "ended_at": ended,
-        "issued": None if issued is None else list(issued),
-    }
+_CANCELLED: Final = StepError(EnumCoreErrorCode.CANCELLED, "CancelledError", "the step was cancelled")
 
 
 def error_json(error: StepError | None) -> JsonValue:

@@ -26,28 +26,11 @@ class ModelStepError(FrozenModel):
     message: str
 
 
-class ModelWorkflowItemResult(FrozenModel):
-    """What became of an item of a step that is done for each of a list, or of a pipeline; its value is in that of the
-    step.
-
-    item: its place in the list, from 0. action_id: of the action that was sent to the node.
-    """
-
-    item: int
-    status: EnumStepStatus
-    error: ModelStepError | None = None
-    attempts: int = 1
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    action_id: UUID
-
-
 class ModelWorkflowStepResult(FrozenModel):
     """What became of a step.
 
     value: its output. attempts: 0 of a step that did not run. started_at, ended_at: None then as well. items,
-    failed_items, item_results: of a step that is done for each of a list, the latter for each that was sent to its
-    node. action_id: of the action that was sent to its node; None of a step with items, each of which has its own.
+    failed_items: of a step that is done for each of a list. action_id: of the action that was sent to its node.
     """
 
     status: EnumStepStatus
@@ -59,7 +42,6 @@ class ModelWorkflowStepResult(FrozenModel):
     items: int | None = None
     failed_items: int = 0
     action_id: UUID | None = None
-    item_results: list[ModelWorkflowItemResult] = []
 
     @property
     def duration_ms(self) -> float:
@@ -94,11 +76,9 @@ class ModelOrchestratorOutput(BaseModel):
 
     result: the workflow's output, or what a code-driven node returned; `orchestration_result` and `final_result` are
     other names of it, in reading and building. step_results: by step id, in order of declaration; `completed_steps`,
-    `failed_steps` and `skipped_steps` name them by status (completed and compensated; failed and unknown; skipped and
-    cancelled). A step that failed stays failed, also when what it had done is undone. actions: what was sent to nodes,
-    one action for each step that ran or each of its items, and for each compensation, with the lease, token and epoch
-    under which it was issued; items of a pure step are computed in place and sent to nobody. events: what was told of
-    the steps. compensations: what was undone, in this order.
+    `failed_steps` and `skipped_steps` name them by status (failed and unknown; skipped and cancelled). actions: what
+    was sent to nodes, one action for each step that ran and for each compensation, with the lease, token and epoch
+    under which it was issued. events: what was told of the steps. compensations: what was undone, in this order.
     lease_id, epoch: of the run at its end; None of a code-driven one without a lease.
     """
 

@@ -1,11 +1,9 @@
 """A run of an orchestrator node holds the lease of its workflow, and its actions are in the audit."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pydantic import JsonValue
 
 from omnibase_core.enums.enum_action import EnumActionStatus, EnumLeaseEvent
 from omnibase_core.errors import EpochMismatchError, LeaseConflictError, LeaseExpiredError
@@ -13,11 +11,9 @@ from omnibase_core.mixins.lease_manager import LeaseManager
 from omnibase_core.mixins.workflow_runner import WorkflowRunner
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.nodes import ModelOrchestratorInput, NodeOrchestrator, OrchestrationFailedError
-from omnibase_core.protocols.protocol_lease import AuditEntry
 from omnibase_spi.engine_dbos import DbosDriver
 from omnibase_spi.lease_memory import MemoryLeaseStore
 from omnibase_spi.testing import run_virtual
-from tests.support.computing import TEXT
 from tests.support.leases import Stores, shared
 from tests.support.workflows import Service, failure
 
@@ -48,17 +44,6 @@ def node_on(store: object, shop: object, text: str = WORKFLOW) -> NodeOrchestrat
     container.register_service("ProtocolLeaseStore", store)
     container.register_service("shop", shop)
     return NodeOrchestrator.from_contract(container, text)
-
-
-class Acting(Service):
-    """A service that does the same for all parameters."""
-
-    def __init__(self, act: Callable[[JsonValue], JsonValue]) -> None:
-        super().__init__()
-        self._act = act
-
-    async def execute(self, parameters: JsonValue) -> object:
-        return self._act(parameters)
 
 
 def asked(**fields: object) -> ModelOrchestratorInput:
@@ -105,117 +90,6 @@ async def test_a_run_that_failed_is_in_the_audit_with_its_compensations(shared: 
     assert partial is not None
     assert partial.epoch == 3
     assert [action.epoch for action in partial.actions] == [0, 1, 2]
-
-
-LISTS = """
-orchestrator_subcontract:
-  workflow_name: lists
-  COORDINATION
-  conflict_resolution: {max_retries: 0}
-  steps:
-    - step_id: reserve
-      step_type: effect
-      node: shop
-      EACH
-      input: {n: "${item}", id: "${workflow.action_id}"}
-      on_failure: compensate
-      compensate: {step_type: effect, node: shop, input: {undo: "${item}"}}
-"""
-
-
-@pytest.mark.parametrize(
-    ("coordination", "each"),
-    [
-        ("coordination_type: sequential", 'for_each: "${input.items}"'),
-        ("coordination_type: parallel", 'for_each: "${input.items}"'),
-        ("{coordination_type: pipeline, items: input.items}", ""),
-    ],
-)
-async def test_each_item_is_an_action_with_the_id_that_was_sent(coordination: str, each: str) -> None:
-    """In the output and in the audit; a step of which an item failed has failed, whatever was undone."""
-    seen: list[JsonValue] = []
-
-    def reserve(said: JsonValue) -> JsonValue:
-        assert isinstance(said, dict)
-        seen.append(said.get("id"))
-        if said.get("n") == 2:
-            raise failure("sold out")
-        return said
-
-    store = MemoryLeaseStore()
-    lines = coordination.strip("{}").replace(", ", "\n  ")
-    node = node_on(
-        store, Acting(reserve), LISTS.replace("COORDINATION", lines).replace("EACH", each or "enabled: true")
-    )
-
-    with pytest.raises(OrchestrationFailedError) as error:
-        await node.process(asked(input_data={"items": [1, 2]}))
-
-    partial = error.value.partial_output
-    assert partial is not None
-    assert (partial.completed_steps, partial.failed_steps) == ([], ["reserve"])
-    step = partial.step_results["reserve"]
-    assert (step.action_id, step.items, step.failed_items) == (None, 2, 1)
-    assert [(each.item, each.status.value) for each in step.item_results] == [(0, "completed"), (1, "failed")]
-    assert [str(each.action_id) for each in step.item_results] == seen[:2]
-    assert [str(action.action_id) for action in partial.actions[:2]] == seen[:2]
-    assert [action.command_payload.get("item") for action in partial.actions] == [0, 1, 1, 0]
-    statuses = EnumActionStatus.COMPLETED, EnumActionStatus.FAILED
-    assert tuple(action.status for action in partial.actions[:2]) == statuses
-    audit = [entry for entry in await store.audit("w") if entry.action is not None]
-    assert [(entry.event, entry.epoch) for entry in audit] == [
-        (E.COMPLETED, 1),
-        (E.FAILED, 2),
-        (E.COMPLETED, 3),
-        (E.COMPLETED, 4),
-    ]
-    assert isinstance(audit[1].detail, dict)
-    assert audit[1].detail["message"] == "sold out"
-    assert [entry.action for entry in audit[:2]] == partial.actions[:2]
-    assert partial.epoch == 4
-
-
-async def test_items_of_a_pure_step_are_no_actions(tmp_path: Path) -> None:
-    """They are computed in place."""
-    (tmp_path / "pick.yaml").write_text(TEXT)
-    (tmp_path / "lists.yaml").write_text(
-        """
-orchestrator_subcontract:
-  workflow_name: lists
-  steps:
-    - {step_id: pick, step_type: compute, node: pick.yaml, for_each: input.items, input: {value: "${item}"}}
-    - {step_id: place, step_type: effect, node: shop, input: {name: place}, depends_on: [pick]}
-"""
-    )
-    container = ModelONEXContainer()
-    container.register_service("shop", Service())
-    node = NodeOrchestrator.from_contract(container, tmp_path / "lists.yaml")
-
-    output = await node.process(asked(input_data={"items": [1, 2]}))
-
-    assert output.step_results["pick"].items == 2
-    assert [(action.command_payload["step_id"], action.epoch) for action in output.actions] == [("place", 0)]
-    assert output.epoch == 1
-
-
-def test_items_under_way_when_a_run_is_cancelled_are_told() -> None:
-    """Nobody knows more of them than that they were sent."""
-    store, shop = MemoryLeaseStore(), Service({"{'n': 2}": lambda _: asyncio.sleep(60)})
-    text = LISTS.replace("COORDINATION", "coordination_type: sequential").replace("EACH", "for_each: input.items")
-    node = node_on(store, shop, text.replace(', id: "${workflow.action_id}"', ""))
-
-    async def main() -> list[AuditEntry]:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(5):
-                await node.process(asked(input_data={"items": [1, 2]}))
-        return [entry for entry in await store.audit("w") if entry.action is not None]
-
-    audit = run_virtual(main())
-
-    assert [(entry.event, entry.action and entry.action.status) for entry in audit] == [
-        (E.COMPLETED, EnumActionStatus.COMPLETED),
-        (E.FAILED, EnumActionStatus.CANCELLED),
-    ]
 
 
 async def test_a_second_run_goes_on_from_the_epoch_of_the_first(shared: Stores) -> None:
