@@ -103,18 +103,15 @@ def _aborted(run: WorkflowRun) -> WorkflowExecutionError:
         raise RuntimeError(message)
     step, outcome = run.aborted
     error = outcome.error or StepError(EnumCoreErrorCode.OPERATION_FAILED, "Failed", "no reason was given")
-    undone = _told_of(run.undone)
     attempts = f"{outcome.attempts} attempt{'s' * (outcome.attempts != 1)}"
-    return _failure(
-        run, f"step {step.step_id!r} is {outcome.status.value} after {attempts}{undone}: {error.message}", error
-    )
+    said = f"step {step.step_id!r} is {outcome.status.value} after {attempts}{_undone(run)}: {error.message}"
+    return _failure(run, said, error)
 
 
-def _told_of(undone: list[JsonValue]) -> str:
-    if not undone:
-        return ""
-    failed = sum(isinstance(each, dict) and each["status"] != EnumStepStatus.COMPLETED.value for each in undone)
-    said = f", {len(undone)} compensation{'s' * (len(undone) != 1)}"
+def _undone(run: WorkflowRun) -> str:
+    count = len(run.undone)
+    failed = sum(isinstance(each, dict) and each["status"] != EnumStepStatus.COMPLETED.value for each in run.undone)
+    said = f", {count} compensation{'s' * (count != 1)}" if count else ""
     return f"{said} ({failed} failed)" if failed else said
 
 
