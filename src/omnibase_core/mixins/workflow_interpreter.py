@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import EnumWorkflowCoordination
+from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowCoordination
 from omnibase_core.errors.onex_error import ModelOnexError, WorkflowExecutionError
 from omnibase_core.mixins.workflow_compensation import compensate
 from omnibase_core.mixins.workflow_dependencies import check_dependencies
@@ -103,11 +103,16 @@ def _aborted(run: WorkflowRun) -> WorkflowExecutionError:
         raise RuntimeError(message)
     step, outcome = run.aborted
     error = outcome.error or StepError(EnumCoreErrorCode.OPERATION_FAILED, "Failed", "no reason was given")
-    undone = f", {len(run.undone)} compensation{'s' * (len(run.undone) != 1)}" if run.undone else ""
     attempts = f"{outcome.attempts} attempt{'s' * (outcome.attempts != 1)}"
-    return _failure(
-        run, f"step {step.step_id!r} is {outcome.status.value} after {attempts}{undone}: {error.message}", error
-    )
+    said = f"step {step.step_id!r} is {outcome.status.value} after {attempts}{_undone(run)}: {error.message}"
+    return _failure(run, said, error)
+
+
+def _undone(run: WorkflowRun) -> str:
+    count = len(run.undone)
+    failed = sum(isinstance(each, dict) and each["status"] != EnumStepStatus.COMPLETED.value for each in run.undone)
+    said = f", {count} compensation{'s' * (count != 1)}" if count else ""
+    return f"{said} ({failed} failed)" if failed else said
 
 
 def _failure(run: WorkflowRun, said: str, error: StepError) -> WorkflowExecutionError:

@@ -415,7 +415,7 @@ def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-async def end_all(tasks: Iterable["asyncio.Task[None]"]) -> None:
+async def end_all(tasks: Iterable["asyncio.Task[object]"]) -> None:
     """Cancel tasks and wait until they have ended, whatever comes in between."""
     open_tasks = [task for task in tasks if not task.done()]
     for task in open_tasks:
