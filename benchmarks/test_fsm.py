@@ -14,12 +14,17 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.measure import Run, Table, paired, repeated
-from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelFSMSubcontract
+from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import (
+    ModelFSMSubcontract,
+    ModelReducerSubcontract,
+)
+from omnibase_core.models.fsm_state import FsmState, layered
 from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.models.model_reducer_input import ModelReducerInput
+from omnibase_core.nodes.node_reducer import NodeReducer
 from omnibase_core.utils.cel_expressions import compile_cel
 from omnibase_core.utils.fsm_executor import FsmAction, apply
 from omnibase_core.utils.fsm_plan import plan_of
-from omnibase_core.utils.fsm_state import FsmState, layered
 
 pytestmark = pytest.mark.benchmark(timer=time.process_time)  # the limits are of CPU time
 CALLS = 1_000
@@ -79,6 +84,25 @@ def test_transition(
     what = f"transition, 3 intents, {'no guard' if guard is None else 'CEL guard'}, {keys} keys"
     limit, goal = bound
     table.add("state machine", what, per_call, "us", limit, goal=goal)
+
+
+@pytest.mark.parametrize("keys", [3, 10_000])
+def test_reducer_node(benchmark: BenchmarkFixture, table: Table, keys: int) -> None:
+    """The same through `NodeReducer.process`, input and output included."""
+    node = NodeReducer()
+    node.reducer_subcontract = ModelReducerSubcontract(state_machine=_machine(None))
+    state = FsmState("IDLE", layered({f"k{index}": index for index in range(keys)}, "the state"))
+    payload = dict(ACTION.payload)
+
+    async def hundred() -> None:
+        for _ in range(100):
+            await node.process(ModelReducerInput(action="PLACE", payload=payload, state=state))
+
+    benchmark(lambda: asyncio.run(hundred()))
+
+    assert benchmark.stats is not None
+    per_call = benchmark.stats.stats.min / 100 * 1e6
+    table.add("state machine", f"reducer node, 3 intents, no guard, {keys} keys", per_call, "us", 40)
 
 
 def test_guard(benchmark: BenchmarkFixture, table: Table) -> None:

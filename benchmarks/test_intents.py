@@ -128,7 +128,10 @@ def _action(key: str, text: str) -> Statements:
         ("BEGIN IMMEDIATE", ()),
         ("UPDATE onex_state SET state = state WHERE owner = ? AND state_key = ? AND version > ?", ("_Counts", "k", 0)),
         ("INSERT INTO onex_action VALUES (?, ?, ?, ?, ?)", ("me", "k", key, 1, 1.0)),
-        ("INSERT INTO onex_intent_outbox VALUES (?, ?, 'waiting', 0, 0, NULL)", (key, text)),
+        (
+            "INSERT INTO onex_intent_outbox VALUES (?, ?, ?, ?, 'waiting', 0, 0, 0, 0, ?, NULL)",
+            (key, key, key, text, 1.0),
+        ),
         ("COMMIT", ()),
     ]
 

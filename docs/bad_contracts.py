@@ -230,6 +230,14 @@ BAD_CONTRACTS: Final[dict[str, dict[str, str | bytes]]] = {
         "W-DEAD-END": _machine("state_name: open\nstate_name: closed\n", _CLOSE),
         "W-AMBIGUOUS": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut,")),
         "W-NEVER-TAKEN": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut, priority: -1,")),
+        "W-INTENT-PAYLOAD": _machine(
+            _STATES,
+            _CLOSE.replace(
+                "\n",
+                ", intents: [{intent_type: database_write, target: doors, "
+                "payload: {operation: insert, data: {id: 1}, where: {id: 1}}}]\n",
+            ),
+        ),
         "W-SHADOWED": _machine(_STATES, _CLOSE + _CLOSE.replace("close,", "shut,").replace("open", "'*'")),
     },
     "Workflows": {

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import json
 import logging
+import shlex
 import sqlite3
 import sys
 from collections import Counter
@@ -70,7 +71,8 @@ def parse(arguments: list[str]) -> Arguments:
     parser = argparse.ArgumentParser(
         prog="python -m examples.orders",
         description="Fetch orders and carry out what follows from them, each once. Kill it, and run it again.",
-        epilog="Exit status: 0, or that of the error: 2 for refused orders, 5 when intents wait, 10 when stopped.",
+        epilog="Exit status: 0, or that of the error: 2 for refused orders, 5 when intents wait or are given up, "
+        "10 when stopped.",
     )
     parser.add_argument(
         "directory",
@@ -106,8 +108,9 @@ async def carry_out(found: Arguments) -> tuple[Tally, list[Seen]]:
 
 def _show(tally: Tally, orders: list[Seen], *, as_json: bool) -> None:
     if as_json:
-        this_run = {"transitions": tally.transitions, "carried_out": tally.carried_out, "waiting": tally.waiting}
-        print(json.dumps({**this_run, "orders": [order._asdict() for order in orders]}, indent=2))
+        this_run = {"transitions": tally.transitions, "carried_out": tally.carried_out}
+        numbers = {"waiting": tally.waiting, "given_up": tally.given_up}
+        print(json.dumps({**this_run, **numbers, "orders": [order._asdict() for order in orders]}, indent=2))
         return
     screen = Console(highlight=False)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -119,7 +122,8 @@ def _show(tally: Tally, orders: list[Seen], *, as_json: bool) -> None:
         table.add_row(order.order, order.customer, total, order.state, *counts)
     screen.print(table)
     rows, mails, events = (sum(getattr(order, name) for order in orders) for name in ("rows", "mails", "events"))
-    screen.print(f"{len(orders)} orders: {rows} rows, {mails} mails, {events} events; {tally.waiting} intents wait")
+    left = f"{tally.waiting} intents wait" + (f", {tally.given_up} are given up" if tally.given_up else "")
+    screen.print(f"{len(orders)} orders: {rows} rows, {mails} mails, {events} events; {left}")
     Console(stderr=True, highlight=False, quiet=not sys.stderr.isatty()).print(
         f"[dim]in this run: {tally.transitions} transitions, {tally.carried_out} intents carried out[/]"
     )
@@ -145,9 +149,13 @@ def main(arguments: list[str]) -> int:
         print(f"not carried out: {reason}", file=sys.stderr)
     for reason in tally.refused:
         print(f"refused: {reason}", file=sys.stderr)
-    if tally.waiting:
-        if not tally.failed:
-            print("what waits failed lately, or another run is at it: run it again a little later", file=sys.stderr)
+    if tally.waiting and not tally.failed:
+        print("what waits failed lately, or another run is at it: run it again a little later", file=sys.stderr)
+    if tally.given_up:
+        onex = f"ONEX_DATA_DIR={shlex.quote(str(found.directory))} onex intents"
+        print(f"{tally.given_up} given up: {onex} list --given-up says why,", file=sys.stderr)
+        print(f"and {onex} settle KEY --retry gives one to the next run", file=sys.stderr)
+    if tally.waiting or tally.given_up:
         return EnumCoreErrorCode.OPERATION_FAILED.exit_status
     return EnumCoreErrorCode.VALIDATION_ERROR.exit_status if tally.refused else 0
 

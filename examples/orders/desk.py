@@ -44,13 +44,15 @@ _ACTIONS: Final = UUID("0d9e3f0c-27ab-5a0e-8f43-6b9a1c7d2e55")
 class Tally:
     """What a run did.
 
-    waiting: intents that could not be carried out now. failed: why. refused: orders that are not as they should be.
+    waiting: intents that could not be carried out now. given_up: those that are left to a person, of earlier runs too.
+    failed: why, of this run. refused: orders that are not as they should be.
     """
 
     orders: int = 0
     transitions: int = 0
     carried_out: int = 0
     waiting: int = 0
+    given_up: int = 0
     failed: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
 
@@ -99,6 +101,7 @@ class OrderDesk:
             await asyncio.sleep(pause_s)
         await self._relay(tally)
         tally.waiting = await self._outbox.waiting()
+        tally.given_up = len(await self._outbox.given_up())
         return tally
 
     async def _fetched(self) -> AsyncIterator[dict[str, ExtractedValue]]:

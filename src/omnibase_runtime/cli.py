@@ -26,7 +26,7 @@ _COMMANDS: Final = {
     "graph": "Draw a contract as Mermaid or Graphviz.",
     "schema": "Print the JSON Schema of contracts for editors.",
     "new": "Begin a contract that works at once.",
-    "intents": "See and settle what the ledger of intents knows.",
+    "intents": "See and settle what the ledger and the outbox of intents know.",
     "workflow": "Start, watch and steer runs of workflows.",
     "worker": "Carry out runs of workflows until told to stop.",
     "leases": "See who may write a workflow, and free a lease.",

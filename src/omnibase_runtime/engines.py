@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.logging.redaction import redact
-from omnibase_runtime.settings import masked_url
+from omnibase_core.logging.redaction import masked_url, redact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

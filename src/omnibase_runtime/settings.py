@@ -17,12 +17,12 @@ from pydantic import JsonValue, SecretStr
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import MASK, masked_url
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.utils.settings_source import Layer, environ_layers, settings_from_layers
 
 DEFAULT_FILE: Final = "onex.toml"
 FILE_VARIABLE: Final = "ONEX_CONFIG"
-MASK: Final = "***"
 BUILT_IN: Final = "built-in default"
 _MAX_BYTES: Final = 1 << 20
 _NONE: Final = {
@@ -191,17 +191,3 @@ def _shown(key: str, value: object) -> str:
     if value is None:
         return _NONE.get(key, "no restriction")
     return str(value)
-
-
-_URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>//)?(?P<rest>[^?#]*)(?P<query>[?#].*)?", re.DOTALL)
-
-
-def masked_url(url: str) -> str:
-    """A connection's URL without what may be secret: user, password, query and fragment."""
-    match = _URL.fullmatch(url)
-    if match is None:
-        return MASK
-    rest = match["rest"]
-    at = rest.rfind("@")
-    shown = f"{MASK}@{rest[at + 1 :]}" if at >= 0 else rest
-    return f"{match['scheme']}:{match['slashes'] or ''}{shown}{'?' + MASK if match['query'] else ''}"

@@ -19,7 +19,7 @@ from omnibase_core.models.container.model_onex_container import ModelONEXContain
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.protocols.protocol_intent_handler import IntentDone
-from omnibase_spi.intents import choice_of, payload_of
+from omnibase_spi.intents import choice_of, payload_of, place_of
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -75,7 +75,7 @@ class CacheRoute:
     """`{operation set/delete/expire, key, value?, ttl_ms?}`; target: the cache's name.
 
     A named connection with a `redis://`, `rediss://` or `unix://` URL is Redis, where a value that is no text is stored
-    as JSON; every other name is a memory cache, the container's `MemoryCaches`.
+    as JSON; every other target is a memory cache, the container's `MemoryCaches`.
     """
 
     retries_itself = False
@@ -112,6 +112,12 @@ class CacheRoute:
         elif url:
             raise ModelOnexError(
                 f"cache_update: connection {name!r} is no cache: its URL must start with {', '.join(_REDIS)}",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
+        elif route.connection is not None:
+            raise ModelOnexError(
+                f"cache_update: the settings have no connection {name!r}, which the routing table names; add "
+                f"[connections.{name}] with a url",
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
         else:
@@ -170,4 +176,4 @@ def _in_memory(cache: MemoryCache, operation: str, key: str, value: JsonValue, t
 
 
 def _invalid(intent: ModelIntent, what: str) -> ModelOnexError:
-    return ModelOnexError(f"cache_update to {intent.target!r}: {what}", EnumCoreErrorCode.VALIDATION_ERROR)
+    return ModelOnexError(f"{place_of(intent)}: {what}", EnumCoreErrorCode.VALIDATION_ERROR)

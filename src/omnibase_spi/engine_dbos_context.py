@@ -195,6 +195,9 @@ class DbosContext:
     def fence(self) -> tuple[str, int]:
         return self._executor_id, self._control.token
 
+    async def may_issue(self) -> None:
+        self._control.check()
+
     def clock(self) -> float:
         return time.time()
 

@@ -119,6 +119,7 @@ class MemoryEngine:
         self.clock = lambda: base + loop_time()
         self._timers.clear()
         for run in list(self.store.runs.values()):
+            run.request = run.request.under(None)  # whoever held a lease for it was in the other loop
             if run.status is _RUNNING:
                 self._begin(run)
             elif run.status in _WAITING:
@@ -387,14 +388,15 @@ class MemoryEngine:
         if run.task is not None:
             await asyncio.wait([run.task])
 
-    async def resume(self, workflow_id: str) -> None:
-        """See `EngineDriver.resume`."""
+    async def resume(self, workflow_id: str, under: StartRequest | None = None) -> None:
+        """See `EngineDriver.resume`. under: under whose lease a run that had ended goes on, None without one."""
         self._enter()
         run = self._found(workflow_id)
         if run.status not in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED, EnumRunStatus.FAILED}:
             raise _conflict(workflow_id, f"is {run.status.value}; a paused, cancelled or failed one can be resumed")
         if run.status is not EnumRunStatus.PAUSED:
             forget_failures(run)
+            run.request = run.request.under(under)
         run.output, run.error, run.stop = None, None, None
         self._enqueue(run)
 
@@ -408,7 +410,7 @@ class MemoryEngine:
             raise _conflict(name, "exists already; choose another id")
         now = self.clock()
         self.store.count += 1
-        request = replace(run.request, workflow_id=name, deduplication_key=None, not_before=None)
+        request = replace(run.request.under(None), workflow_id=name, deduplication_key=None, not_before=None)
         made = MemoryRun(request, EnumRunStatus.QUEUED, now, now, run.input_hash, self.store.count)
         made.records, made.times = dict(run.records), dict(run.times)
         made.received, made.patches = dict(run.received), dict(run.patches)
@@ -425,6 +427,8 @@ class MemoryEngine:
         if run.task is not None:
             self._stop(run, "paused")
             await asyncio.wait([run.task])
+        if run.status.ended:
+            run.request = run.request.under(None)
         run.drop_from(position)
         run.anew.append(position)
         run.output, run.error, run.stop = None, None, None

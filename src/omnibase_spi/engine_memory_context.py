@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
-from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.errors.onex_error import LeaseExpiredError, ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import (
     Again,
     RunView,
@@ -46,7 +46,7 @@ class Host(Protocol):
 
     async def start(self, request: StartRequest) -> RunView: ...
 
-    async def resume(self, workflow_id: str) -> None: ...
+    async def resume(self, workflow_id: str, under: StartRequest | None = None) -> None: ...
 
     async def end(self, workflow_id: str) -> RunView | None: ...
 
@@ -80,6 +80,20 @@ class MemoryContext:
     @property
     def fence(self) -> tuple[str, int]:
         return self._run.request.fence or (self._holder, self._run.generation + 1)
+
+    async def may_issue(self) -> None:
+        """See `DurableContext.may_issue`."""
+        self._check()
+        ask = self._run.request.may_issue
+        if ask is None:
+            return
+        try:
+            await ask()
+        except LeaseExpiredError:
+            if self._run.context is self and self._run.stop is None:
+                self._run.stop = "cancelled"
+            raise WorkflowStoppedError("lease") from None
+        self._check()
 
     @property
     def waits(self) -> bool:
@@ -262,6 +276,7 @@ class MemoryContext:
             return record.outcome
         self._check()
         began = self.clock()
+        request = replace(request, may_issue=self._run.request.may_issue)
         if done := times_done(self._run.anew, position):
             request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
         given_up = None if give_up is None else asyncio.ensure_future(give_up)
@@ -280,7 +295,7 @@ class MemoryContext:
             return await self.step(position, name, _given(StepOutcome(EnumStepStatus.COMPLETED, request.workflow_id)))
         failed_before = view.status is EnumRunStatus.FAILED and self.anew(position) > done
         if failed_before or view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
-            await self._host.resume(request.workflow_id)  # its parent goes on, so it does
+            await self._host.resume(request.workflow_id, request)  # its parent goes on, so it does
         for attempt in count(1):
             found = await self._end_of(self._host.store.runs[request.workflow_id], given_up)
             if found is None and given_up is not None:
@@ -297,7 +312,7 @@ class MemoryContext:
             if _is_done(given_up):
                 break
             with suppress(ModelOnexError):  # CONFLICT: somebody else has resumed it: it is waited for all the same
-                await self._host.resume(request.workflow_id)
+                await self._host.resume(request.workflow_id, request)
         return await self.step(position, name, _given(outcome))
 
     async def _end_of(self, child: MemoryRun, given_up: "asyncio.Future[StepError] | None") -> RunView | None:
@@ -340,6 +355,7 @@ class MemoryContext:
             request.deduplication_key,
             request.parent_id,
             request.fence,
+            request.may_issue,
         )
         for journal in (run.records, run.times, run.received, run.patches):
             journal.clear()

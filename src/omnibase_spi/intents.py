@@ -14,6 +14,7 @@ from pydantic import JsonValue, ValidationError
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import shown_target
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute
@@ -44,19 +45,22 @@ def event_id(intent: ModelIntent) -> UUID:
     return intent.intent_id if intent.idempotency_key is None else uuid5(_NAMESPACE, intent.idempotency_key)
 
 
+def place_of(intent: ModelIntent) -> str:
+    """Type and target for messages, in which a URL shows no password."""
+    return f"{intent.intent_type} to {shown_target(intent.target)!r}"
+
+
 def payload_of(intent: ModelIntent, *allowed: str) -> dict[str, JsonValue]:
     """The payload as a map with these keys; VALIDATION_ERROR otherwise."""
     if not isinstance(intent.payload, dict):
         raise ModelOnexError(
-            f"{intent.intent_type} to {intent.target!r}: the payload is a map of {', '.join(allowed)}; "
-            f"found {type(intent.payload).__name__}",
+            f"{place_of(intent)}: the payload is a map of {', '.join(allowed)}; found {type(intent.payload).__name__}",
             _INVALID,
         )
     unknown = sorted(set(intent.payload) - set(allowed))
     if unknown:
         raise ModelOnexError(
-            f"{intent.intent_type} to {intent.target!r}: payload key {unknown[0]!r} is unknown; "
-            f"allowed: {', '.join(allowed)}",
+            f"{place_of(intent)}: payload key {unknown[0]!r} is unknown; allowed: {', '.join(allowed)}",
             _INVALID,
         )
     return intent.payload
@@ -67,9 +71,7 @@ def choice_of(intent: ModelIntent, payload: dict[str, JsonValue], key: str, allo
     found = payload.get(key)
     if isinstance(found, str) and found in allowed:
         return found
-    raise ModelOnexError(
-        f"{intent.intent_type} to {intent.target!r}: {key} is {found!r}; allowed: {', '.join(allowed)}", _INVALID
-    )
+    raise ModelOnexError(f"{place_of(intent)}: {key} is {found!r}; allowed: {', '.join(allowed)}", _INVALID)
 
 
 class EngineRoute:
@@ -139,9 +141,7 @@ def _texts(intent: ModelIntent, what: str, given: JsonValue) -> dict[str, str]:
         return {}
     if isinstance(given, dict):
         return {name: str(value) for name, value in given.items()}
-    raise ModelOnexError(
-        f"{intent.intent_type} to {intent.target!r}: {what} is a map of texts, found {type(given).__name__}", _INVALID
-    )
+    raise ModelOnexError(f"{place_of(intent)}: {what} is a map of texts, found {type(given).__name__}", _INVALID)
 
 
 class ApiCallRoute(EngineRoute):
@@ -205,9 +205,10 @@ class ApiCallRoute(EngineRoute):
             )
         if target.startswith(("http://", "https://")):
             return target, True
+        shown = shown_target(target)
+        fix = f"; add [connections.{target}] with a url to the settings" if shown == target else ""
         raise ModelOnexError(
-            f"{intent.intent_type}: target {target!r} is neither a named connection nor a URL; add "
-            f"[connections.{target}] with a url to the settings",
+            f"{intent.intent_type}: target {shown!r} is neither a named connection nor an http:// or https:// URL{fix}",
             EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
         )
 
@@ -219,7 +220,7 @@ def _path(intent: ModelIntent, base: str, path: JsonValue) -> tuple[str, list[st
     parts = path.split("/") if isinstance(path, str) else []
     if not isinstance(path, str) or "?" in base or "#" in base or {".", ".."} & set(parts):
         raise ModelOnexError(
-            f"{intent.intent_type} to {intent.target!r}: path is a text below a URL without a query, and has no "
+            f"{place_of(intent)}: path is a text below a URL without a query, and has no "
             f"segments '.' or '..'; found {path!r}",
             _INVALID,
         )
@@ -266,7 +267,7 @@ class FileRoute(EngineRoute):
         payload_of(intent, "operation", "path", *needed)
         for key in needed:
             if key not in payload:
-                raise ModelOnexError(f"{intent.intent_type} to {intent.target!r}: {operation} needs {key}", _INVALID)
+                raise ModelOnexError(f"{place_of(intent)}: {operation} needs {key}", _INVALID)
         path = str(payload.get("path") or intent.target)
         config: dict[str, object] = {"handler_type": "filesystem", "operation": operation}
         data: dict[str, object] = {}
@@ -378,4 +379,4 @@ def _done(output: ModelEffectOutput) -> IntentDone:
 def _refused(intent: ModelIntent, error: ValidationError) -> ModelOnexError:
     first = error.errors(include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return ModelOnexError(f"{intent.intent_type} to {intent.target!r}: {where}: {first['msg']}", _INVALID)
+    return ModelOnexError(f"{place_of(intent)}: {where}: {first['msg']}", _INVALID)

@@ -4,13 +4,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import ClassVar
 from uuid import UUID
 
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_action import EnumLeaseEvent
-from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.errors.onex_error import LeaseExpiredError, ModelOnexError
 from omnibase_core.models.model_action import ModelAction, identifier
 from omnibase_core.protocols.protocol_lease import AuditEntry, EndedAction, LeaseRecord
 from omnibase_core.protocols.protocol_state import StoredState
@@ -42,7 +42,7 @@ class MemoryLeaseStore:
     lease here is gone when the store is.
     """
 
-    ends_with_holder: Final = True
+    ends_with_holder: ClassVar[bool] = True
 
     def __init__(self, now_ms: Callable[[], int] | None = None) -> None:
         self._now_ms = now_ms or monotonic_ms()
@@ -177,7 +177,14 @@ class MemoryLeaseStore:
 
     async def report(self, resource: str, lease_id: str, token: int, ended: Sequence[EndedAction]) -> int:
         details = [json.loads(state_text(each.detail, f"the end of action {each.action.action_id}")) for each in ended]
-        record = self._verified(resource, lease_id, token)
+        try:
+            record = self._verified(resource, lease_id, token)
+        except LeaseExpiredError:
+            holder = self._granted[resource, lease_id]
+            for each, detail in zip(ended, details, strict=True):
+                issued = LeaseRecord(resource, lease_id, holder, token, 0, self._now_ms(), each.action.epoch)
+                self._write(each.event, issued, each.action, detail)
+            raise
         if ended:
             states = self._states.setdefault(resource, {})
             states[record.epoch + len(ended)] = states.get(record.epoch, "null")

@@ -166,18 +166,29 @@ class SqlLeaseStore:
 
     async def report(self, resource: str, lease_id: str, token: int, ended: Sequence[EndedAction]) -> int:
         details = [state_text(each.detail, f"the end of action {each.action.action_id}") for each in ended]
+
+        async def note(number: int, record: LeaseRecord, holder: str, epoch: int, state: str | None) -> None:
+            each = ended[number]
+            what = (resource, EnumLeaseEvent(each.event).value, record.now_ms, holder, lease_id, token, epoch)
+            action = (str(each.action.action_id), each.action.model_dump_json(), details[number])
+            await self._run(self._statements.note, *what, *action, state)
+
         async with self.transaction():
             rows = await self._run(self._statements.raise_epoch, resource, lease_id, token, len(ended))
             if rows:
                 record = _record(rows[0])
-                epochs = range(record.epoch - len(ended) + 1, record.epoch + 1)
-                for epoch, each, detail in zip(epochs, ended, details, strict=True):
-                    what = (resource, EnumLeaseEvent(each.event).value, record.now_ms, record.holder, lease_id, token)
-                    action = (str(each.action.action_id), each.action.model_dump_json(), detail)
+                for number, epoch in enumerate(range(record.epoch - len(ended) + 1, record.epoch + 1)):
                     state = str(rows[0]["state"]) if epoch == record.epoch else None
-                    await self._run(self._statements.note, *what, epoch, *action, state)
+                    await note(number, record, record.holder, epoch, state)
                 return record.epoch
-        await self.verify(resource, lease_id, token)
+            standing = await self.lease(resource)
+            holder = await self._holder_of(resource, lease_id)
+            refused = not_held(resource, lease_id, token, standing, was_granted=holder is not None)
+            if holder is not None and standing is not None and refused is not None:
+                for number, each in enumerate(ended):
+                    await note(number, standing, holder, each.action.epoch, None)
+        if refused is not None:
+            raise refused
         raise ModelOnexError(
             f"lease {lease_id} of {resource!r}: somebody else changed it at that moment; nothing was written. Report "
             "again.",

@@ -27,6 +27,15 @@ def refuse_state(key: str, entry: LedgerEntry | None, *allowed: EnumLedgerState)
     return entry
 
 
+def only_once(standing: LedgerEntry, changed: int) -> None:
+    """What was looked at may be somebody else's by now: to take it from him could do the effect twice."""
+    if not changed:
+        raise ModelOnexError(
+            f"ledger: the entry of key {standing.key!r} was changed by another at this moment; look again",
+            EnumCoreErrorCode.CONFLICT,
+        )
+
+
 class MemoryIntentLedger:
     """`ProtocolIntentLedger` over a dict. No method suspends, so each is atomic. Entries are kept for ever."""
 
@@ -48,6 +57,11 @@ class MemoryIntentLedger:
     async def finish(self, key: str, outcome: LedgerOutcome) -> None:
         self._change(key, outcome)
 
+    async def release(self, key: str) -> None:
+        standing = self._entries.get(key)
+        if standing is not None and standing.outcome.state is EnumLedgerState.RUNNING:
+            del self._entries[key]
+
     async def entry(self, key: str) -> LedgerEntry | None:
         return self._entries.get(key)
 
@@ -56,11 +70,13 @@ class MemoryIntentLedger:
         return sorted(fitting, key=lambda entry: entry.changed_at)[:limit]
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
-        refuse_state(key, self._entries.get(key), EnumLedgerState.UNKNOWN)
-        self._change(key, outcome)
-
-    async def reopen(self, key: str) -> None:
         refuse_state(key, self._entries.get(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        self._change(key, replace(outcome, settled=True))
+
+    async def reopen(self, key: str, seen: LedgerEntry | None = None) -> None:
+        standing = self._entries.get(key)
+        found = refuse_state(key, seen or standing, EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        only_once(found, found == standing)
         del self._entries[key]
 
     def transaction(self, connection_name: str) -> AbstractAsyncContextManager[object] | None:

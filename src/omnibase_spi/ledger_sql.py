@@ -7,17 +7,16 @@ entry and a write commit together.
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
-from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumLedgerState
-from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry, LedgerOutcome
 from omnibase_spi.db.adapter import DbAdapter
 from omnibase_spi.db.own_table import Row, SqlTable
-from omnibase_spi.ledger_memory import RUNNING, refuse_state
+from omnibase_spi.ledger_memory import RUNNING, only_once, refuse_state
 from omnibase_spi.ledger_owner import is_alive, this_owner
 
 _COLUMNS: Final = "idem_key, intent, owner, state, outcome, changed_at"
@@ -81,6 +80,14 @@ class SqlIntentLedger:
             self._owner,
         )
 
+    async def release(self, key: str) -> None:
+        await self._table.changed(
+            "DELETE FROM {t} WHERE idem_key = $1 AND owner = $2 AND state = $3",
+            key,
+            self._owner,
+            EnumLedgerState.RUNNING.value,
+        )
+
     async def entry(self, key: str) -> LedgerEntry | None:
         rows = await self._table.run(f"SELECT {_COLUMNS} FROM {{t}} WHERE idem_key = $1", key)  # noqa: S608  # constants
         return _entry(rows[0]) if rows else None
@@ -94,36 +101,28 @@ class SqlIntentLedger:
         return [entry for entry in found if state in {None, entry.outcome.state}][:limit]
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
-        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN)
-        self._only_once(
+        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        only_once(
             standing,
             await self._table.changed(
                 "UPDATE {t} SET state = $1, outcome = $2, changed_at = $3 "
                 "WHERE idem_key = $4 AND owner = $5 AND changed_at = $6",
                 outcome.state.value,
-                _outcome_text(outcome),
+                _outcome_text(replace(outcome, settled=True)),
                 _now(),
                 *_version(standing),
             ),
         )
 
-    async def reopen(self, key: str) -> None:
-        standing = refuse_state(key, await self.entry(key), EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
-        self._only_once(
+    async def reopen(self, key: str, seen: LedgerEntry | None = None) -> None:
+        found = seen or await self.entry(key)
+        standing = refuse_state(key, found, EnumLedgerState.UNKNOWN, EnumLedgerState.FAILED)
+        only_once(
             standing,
             await self._table.changed(
                 "DELETE FROM {t} WHERE idem_key = $1 AND owner = $2 AND changed_at = $3", *_version(standing)
             ),
         )
-
-    @staticmethod
-    def _only_once(standing: LedgerEntry, changed: int) -> None:
-        """What was looked at may be somebody else's by now: to take it from him could do the effect twice."""
-        if not changed:
-            raise ModelOnexError(
-                f"ledger: the entry of key {standing.key!r} was changed by another at this moment; look again",
-                EnumCoreErrorCode.CONFLICT,
-            )
 
     def transaction(self, connection_name: str) -> AbstractAsyncContextManager[object] | None:
         return self._transaction() if connection_name == self._connection_name else None
@@ -145,7 +144,14 @@ def _version(entry: LedgerEntry) -> tuple[str, str, float]:
 
 
 def _outcome_text(outcome: LedgerOutcome) -> str:
-    return json.dumps({"result": outcome.result, "error": outcome.error, "attempts": outcome.attempts})
+    return json.dumps(
+        {
+            "result": outcome.result,
+            "error": outcome.error,
+            "attempts": outcome.attempts,
+            "settled": outcome.settled,
+        }
+    )
 
 
 def _entry(row: Row) -> LedgerEntry:
@@ -159,5 +165,5 @@ def _entry(row: Row) -> LedgerEntry:
         ModelIntent.model_validate_json(str(row["intent"])),
         owner,
         datetime.fromtimestamp(changed_at, UTC),
-        LedgerOutcome(state, outcome["result"], outcome["error"], outcome["attempts"]),
+        LedgerOutcome(state, outcome["result"], outcome["error"], outcome["attempts"], outcome["settled"]),
     )

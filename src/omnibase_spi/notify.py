@@ -22,6 +22,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumFaultPhase
 from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import shown_target
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute, ModelIntentRoutes, ModelMailTemplate
@@ -37,9 +38,11 @@ _PORTS: Final = {"smtp": 25, "smtps": 465}
 class NotificationRoute:
     """`{template, to, data}`; target: a named connection, or the URL of a webhook.
 
-    `smtp://user:password@host:port` (STARTTLS where the server has it, and always before a password), `smtps://`, and
-    `maildir:///path`, which writes one file per message, by its id. An http URL is a webhook: the payload is posted as
-    it is. template: a mail of the routing table's `templates`. to: an address, or several.
+    The URL of a connection is `smtp://user:password@host:port` (STARTTLS where the server has it, and always before a
+    password), `smtps://`, or `maildir:///path`, which writes one file per message, by its id. Mail goes only through a
+    connection of the settings: a target may be data, which names no server and no directory. An http URL, named or not,
+    is a webhook: the payload is posted as it is, to a private address only if it is named.
+    template: a mail of the routing table's `templates`. to: an address, or several.
     """
 
     retries_itself = False
@@ -49,7 +52,7 @@ class NotificationRoute:
         self._webhook = ApiCallRoute(container)
 
     def is_idempotent(self, intent: ModelIntent, route: ModelIntentRoute) -> bool:
-        return self._url(intent, route).startswith("maildir:")
+        return self._named_url(intent, route).startswith("maildir:")
 
     def database_of(self, intent: ModelIntent, route: ModelIntentRoute) -> str | None:
         del intent, route
@@ -57,28 +60,29 @@ class NotificationRoute:
 
     async def carry_out(self, intent: ModelIntent, route: ModelIntentRoute) -> IntentDone:
         payload = payload_of(intent, "template", "to", "data")
-        url = self._url(intent, route)
-        if url.startswith(("http://", "https://")):
+        name, url = route.connection or intent.target, self._named_url(intent, route)
+        if (url or name).startswith(("http://", "https://")):
             call = intent.model_copy(update={"payload": {"method": "POST", "body": payload}})
             return await self._webhook.carry_out(call, route)
         parts = urlsplit(url)
+        if parts.scheme not in {"maildir", *_PORTS}:
+            what = "target" if route.connection is None else "connection"
+            raise ModelOnexError(
+                f"notification: {what} {shown_target(name)!r} is no webhook URL and no named connection with an "
+                "smtp://, smtps://, maildir:// or http(s):// URL; mail goes only through a connection of the settings",
+                EnumCoreErrorCode.CONFIGURATION_ERROR,
+            )
         message = self._message(intent, payload)
         if parts.scheme == "maildir":
             await asyncio.to_thread(_keep, Path(unquote(parts.path)), message)
-        elif parts.scheme in _PORTS:
-            await _send(parts, message, route.connection or intent.target)
         else:
-            raise ModelOnexError(
-                f"notification: target {intent.target!r} is no webhook URL and no named connection with an smtp://, "
-                "smtps://, maildir:// or http(s):// URL",
-                EnumCoreErrorCode.CONFIGURATION_ERROR,
-            )
+            await _send(parts, message, name)
         return IntentDone({"message_id": str(message["Message-ID"])})
 
-    def _url(self, intent: ModelIntent, route: ModelIntentRoute) -> str:
-        name = route.connection or intent.target
-        connection = self._container.get_service(ModelSettings).connections.get(name)
-        return name if connection is None else connection.url.get_secret_value()
+    def _named_url(self, intent: ModelIntent, route: ModelIntentRoute) -> str:
+        """The URL of the connection, empty when the settings have none of that name."""
+        connection = self._container.get_service(ModelSettings).connections.get(route.connection or intent.target)
+        return "" if connection is None else connection.url.get_secret_value()
 
     def _message(self, intent: ModelIntent, payload: dict[str, JsonValue]) -> EmailMessage:
         template, name = self._template(payload.get("template"))

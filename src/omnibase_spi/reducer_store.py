@@ -1,6 +1,7 @@
 """Actions on stored states: load, reduce, and keep the new state with its intents, in the one order that is safe."""
 
 import asyncio
+import json
 import random
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,11 +11,11 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ConcurrentModificationError, ModelOnexError
+from omnibase_core.models.fsm_state import FsmState
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import ModelReducerOutput, ModelReducerStateMetadata
 from omnibase_core.nodes.node_reducer import NodeReducer
 from omnibase_core.protocols.protocol_state import StoredState
-from omnibase_core.utils.fsm_state import FsmState
 from omnibase_spi.db.adapter import DbAdapter
 from omnibase_spi.db.own_table import SqlTable
 from omnibase_spi.outbox import SqlOutbox
@@ -30,7 +31,8 @@ class ReducerStore:
 
     New state, intents and the id of the action are kept in one transaction, or nothing is. So an action is applied
     once, however often it is sent: what is not sure to have been applied (OUTCOME_UNKNOWN, a crash) is sent again with
-    the same `operation_id`. Intents wait in `outbox`, whose `relay` carries them out.
+    the same `operation_id`; several states may take one action. Intents wait in `outbox`, whose `relay` carries them
+    out.
 
     owner: under which the states are kept in `states`; by default the name of the machine, or of the class.
     prefix: of the names of the tables. max_tries: how often an action is reduced anew because another one changed its
@@ -52,6 +54,7 @@ class ReducerStore:
         self.outbox = SqlOutbox(adapter, connection_name, table=f"{prefix}_intent_outbox")
         self.owner = owner or _name_of(reducer)
         self.max_tries = max_tries
+        self._prefix = prefix
         self._actions = SqlTable(
             adapter,
             connection_name,
@@ -123,7 +126,8 @@ class ReducerStore:
                 kept.version,
                 datetime.now(UTC).timestamp(),
             )
-            await self.outbox.add(output.intents)
+            place = [self.states.connection_name, self._prefix, self.owner, key]
+            await self.outbox.add(output.intents, of=json.dumps(place))
 
     async def _applied(self, key: str, input_data: ModelReducerInput) -> bool:
         rows = await self._actions.run(

@@ -40,8 +40,8 @@ def _work(directory: Path, shop_url: str, mail_url: str, dies_at: int) -> None:
             adapter.moments_left = dies_at
             container.register_service("DbAdapter", adapter)
             tally = await OrderDesk(container).run()
-        if tally.waiting or tally.failed:
-            message = f"{tally.waiting} intents wait: {tally.failed}"
+        if tally.waiting or tally.given_up or tally.failed:
+            message = f"{tally.waiting} intents wait, {tally.given_up} are given up: {tally.failed}"
             raise RuntimeError(message)
 
     asyncio.run(run())

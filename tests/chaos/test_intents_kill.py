@@ -118,5 +118,5 @@ async def _found(directory: Path, url: str | None, orders: int) -> Found:
             await rows("SELECT number FROM orders ORDER BY number"),
             {entry.key for entry in unknown},
             [(await states.get_state("Orders", str(number))).state for number in range(orders)],
-            await rows("SELECT position FROM onex_intent_outbox WHERE state = 'waiting'"),
+            await rows("SELECT row_id FROM onex_intent_outbox WHERE state = 'waiting'"),
         )

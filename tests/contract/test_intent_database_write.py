@@ -92,6 +92,10 @@ async def test_rows_are_inserted_updated_upserted_and_deleted(
         ({"operation": "upsert", "data": {"name": "x"}}, EnumCoreErrorCode.VALIDATION_ERROR),
         ({"operation": "upsert", "data": {"id": 1}, "key": "name"}, EnumCoreErrorCode.VALIDATION_ERROR),
         ({"operation": "insert", "data": {"id": 1}, "returning": "*"}, EnumCoreErrorCode.VALIDATION_ERROR),
+        ({"operation": "insert", "data": {"id": 1}, "where": {"id": 2}}, EnumCoreErrorCode.VALIDATION_ERROR),
+        ({"operation": "insert", "data": {"id": 1}, "key": "id"}, EnumCoreErrorCode.VALIDATION_ERROR),
+        ({"operation": "upsert", "data": {"id": 1}, "where": {"id": 2}}, EnumCoreErrorCode.VALIDATION_ERROR),
+        ({"operation": "delete", "data": {"id": 1}, "where": {"id": 2}}, EnumCoreErrorCode.VALIDATION_ERROR),
         (["insert"], EnumCoreErrorCode.VALIDATION_ERROR),
     ],
 )

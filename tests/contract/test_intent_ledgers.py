@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -120,7 +121,7 @@ async def test_a_person_settles_or_reopens_what_is_unknown(ledger: ProtocolInten
 
     standing = await ledger.begin("settled", intent("x"))
     assert standing is not None
-    assert standing.outcome == COMPLETED
+    assert standing.outcome == replace(COMPLETED, settled=True)
     assert await ledger.begin("reopened", intent("x")) is None
 
 
@@ -132,6 +133,49 @@ async def test_a_failed_entry_may_be_reopened(ledger: ProtocolIntentLedger) -> N
     await ledger.reopen("k")
 
     assert await ledger.entry("k") is None
+
+
+@pytest.mark.parametrize("word", [COMPLETED, FAILED], ids=["completed", "failed"])
+async def test_a_person_may_settle_what_failed(ledger: ProtocolIntentLedger, word: LedgerOutcome) -> None:
+    """It was done by hand, or shall not be tried again: the entry tells that from an attempt that failed."""
+    await ledger.begin("k", intent("x"))
+    await ledger.finish("k", FAILED)
+
+    await ledger.settle("k", word)
+
+    standing = await ledger.entry("k")
+    assert standing is not None
+    assert standing.outcome == replace(word, settled=True)
+
+
+async def test_an_entry_is_reopened_only_as_it_was_seen(ledger: ProtocolIntentLedger) -> None:
+    """What became of its key meanwhile is kept."""
+    await ledger.begin("k", intent("x"))
+    await ledger.finish("k", FAILED)
+    seen = await ledger.entry("k")
+    await ledger.settle("k", FAILED)
+
+    with pytest.raises(ModelOnexError, match="look again") as caught:
+        await ledger.reopen("k", seen)
+
+    assert caught.value.error_code is EnumCoreErrorCode.CONFLICT
+    await ledger.reopen("k", await ledger.entry("k"))
+    assert await ledger.entry("k") is None
+
+
+async def test_a_key_that_did_not_run_is_given_back(ledger: ProtocolIntentLedger) -> None:
+    """It may run again at once; one that has an outcome keeps it."""
+    await ledger.begin("begun", intent("x"))
+    await ledger.begin("done", intent("x"))
+    await ledger.finish("done", COMPLETED)
+
+    for key in ("begun", "done", "nothing"):
+        await ledger.release(key)
+
+    assert await ledger.begin("begun", intent("x")) is None
+    standing = await ledger.begin("done", intent("x"))
+    assert standing is not None
+    assert standing.outcome == COMPLETED
 
 
 async def test_what_is_settled_already_or_not_there_is_refused(ledger: ProtocolIntentLedger) -> None:

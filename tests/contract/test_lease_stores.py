@@ -494,22 +494,40 @@ async def test_without_a_state_a_report_makes_epochs_all_the_same(leases: Stores
     assert (stored.state, stored.version) == (None, 1)
 
 
-async def test_who_has_lost_the_lease_reports_nothing(leases: Stores) -> None:
-    """After another came, after it ran out, and with a lease that never was."""
+async def test_what_happened_is_in_the_audit_also_of_who_has_lost_the_lease(leases: Stores) -> None:
+    """Under its own name, token and epoch, and refused: the epochs of who came after stay, and so does their state."""
     record = await leases.store.acquire("w", A, "ada", TTL)
-    ended = [EndedAction(action_of(record), Event.COMPLETED)]
-    with pytest.raises(LeaseValidationError):
-        await leases.store.report("w", B, record.token, ended)
+    first, second = action_of(record), action_of(record, epoch=1)
     await leases.pass_ms(TTL)
     with pytest.raises(LeaseExpiredError):
-        await leases.store.report("w", A, record.token, ended)
-    await leases.again.acquire("w", B, "bob", TTL)
+        await leases.store.report("w", A, record.token, [EndedAction(first, Event.COMPLETED)])
+    later = await leases.again.acquire("w", B, "bob", TTL)
+    await leases.again.commit(action_of(later), {"n": 1})
 
     with pytest.raises(LeaseExpiredError):
-        await leases.store.report("w", A, record.token, ended)
+        await leases.store.report("w", A, record.token, [EndedAction(second, Event.FAILED, {"code": "x"})])
+
+    entries = await leases.again.audit("w")
+    assert [
+        (entry.event, entry.holder, entry.lease_id, entry.token, entry.epoch, entry.action, entry.detail)
+        for entry in entries
+        if entry.event in {Event.COMPLETED, Event.FAILED}
+    ] == [
+        (Event.COMPLETED, "ada", A, 1, 0, first, None),
+        (Event.FAILED, "ada", A, 1, 1, second, {"code": "x"}),
+    ]
+    assert (await leases.store.state("w")).version == 1
+    assert (await leases.store.state("w", 1)).state == {"n": 1}
+
+
+async def test_nothing_is_reported_under_a_lease_that_never_was(leases: Stores) -> None:
+    """Whoever shows it has done nothing that this store could know of."""
+    record = await leases.store.acquire("w", A, "ada", TTL)
+
+    with pytest.raises(LeaseValidationError):
+        await leases.store.report("w", B, record.token, [EndedAction(action_of(record), Event.COMPLETED)])
 
     assert {entry.event for entry in await leases.store.audit("w")} == {Event.ACQUIRED}
-    assert (await leases.store.state("w")).version == 0
 
 
 async def test_times_are_whole_milliseconds_of_the_database(shared: Stores) -> None:

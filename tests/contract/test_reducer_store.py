@@ -9,15 +9,21 @@ from uuid import UUID
 import pytest
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.enums.enum_intent import EnumIntentStatus
 from omnibase_core.errors import ConcurrentModificationError, ModelOnexError
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import ModelReducerOutput
+from omnibase_core.nodes.intent_executor import IntentExecutor
 from omnibase_core.nodes.node_reducer import NodeReducer
 from omnibase_core.utils.fsm_executor import FsmAction
 from omnibase_spi.db.own_table import SqlTable
+from omnibase_spi.intents import event_id
+from omnibase_spi.ledger_memory import MemoryIntentLedger
 from omnibase_spi.reducer_store import ReducerStore
 from tests.support.databases import NAME, Database, opened
+from tests.support.intents import statuses
 
 ID = UUID("7f4d1f0e-5f0b-4d53-9f0a-0e1c5a7d2b11")
 TABLES = ("state", "state_epoch", "state_backup", "intent_outbox", "action")
@@ -105,6 +111,31 @@ async def test_an_action_that_was_applied_changes_nothing(database: Database, st
     assert (again.new_state, again.intents, again.metadata) == ({"count": 1}, [], {"duplicate": "true"})
     assert elsewhere.metadata == {}
     assert await _targets(database) == [1, 1]
+
+
+async def test_an_action_that_two_states_take_is_carried_out_for_both(database: Database) -> None:
+    """Of one machine or of two with the same transitions; also for consumers that know an event by its id."""
+    sent: list[ModelIntent] = []
+
+    async def send(intent: ModelIntent) -> None:
+        sent.append(intent)
+
+    container = ModelONEXContainer()
+    container.register_service("ProtocolIntentLedger", ledger := MemoryIntentLedger())
+    executor = IntentExecutor(container)
+    executor.register("notification", "*", send)
+    for owner in ("orders", "returns"):
+        machine = NodeReducer.from_contract(None, MACHINE)
+        store = ReducerStore(machine, database.adapter, NAME, prefix=database.table, owner=owner)
+        for key in ("o-1", "o-2"):
+            await store.apply(key, _action("PLACE", payload={"total": 5}, operation_id=ID))
+            await store.apply(key, _action("PLACE", payload={"total": 5}, operation_id=ID))
+
+    results = await store.outbox.relay(executor, ledger)
+
+    assert statuses(results) == [EnumIntentStatus.COMPLETED] * 4
+    assert len({event_id(intent) for intent in sent}) == 4
+    assert await store.outbox.waiting() == 0
 
 
 async def test_an_action_whose_id_was_forgotten_is_applied_again(store: ReducerStore) -> None:

@@ -312,6 +312,28 @@ async def test_a_memory_cache_is_written_by_name(tmp_path: Path) -> None:
     assert cache.get("a") is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "payload", "code"),
+    [
+        ("cache_update", {"operation": "delete", "key": "a"}, CONFIGURATION),
+        ("notification", {"template": "hello", "to": "a@b", "data": {}}, CONFIGURATION),
+        ("api_call", {"method": "GET"}, EnumCoreErrorCode.RESOURCE_UNAVAILABLE),
+    ],
+)
+async def test_a_row_whose_connection_the_settings_do_not_know_fails(
+    tmp_path: Path, kind: str, payload: JsonValue, code: EnumCoreErrorCode
+) -> None:
+    """Rather than do something else with the intent."""
+    async with container_in(tmp_path) as container:
+        container.register_service(
+            "ModelIntentRoutes", load_intent_routes(f"routes: [{{intent_type: {kind}, connection: nope}}]")
+        )
+        result = await one(container, kind, "t", payload)
+
+    assert (result.status, result.error_code) == (FAILED, code)
+    assert "'nope'" in str(result.error)
+
+
 def test_entries_of_a_memory_cache_end() -> None:
     """In their time, or when too many came after them."""
     now = 0.0
@@ -520,6 +542,50 @@ async def test_a_maildir_that_cannot_be_written_is_a_failure(tmp_path: Path) -> 
         nowhere = await one(container, "notification", "nowhere", MAIL)
 
     assert (full.status, nowhere.error_code) == (FAILED, CONFIGURATION)
+
+
+@pytest.mark.parametrize("scheme", ["maildir", "smtp", "smtps"])
+async def test_mail_goes_only_through_a_connection_that_the_settings_name(
+    mailbox: tuple[Mailbox, str], tmp_path: Path, scheme: str
+) -> None:
+    """A target is data: it names no directory and no server."""
+    box, url = mailbox
+    outside = tmp_path / "outside"
+    address = f"maildir://{outside}" if scheme == "maildir" else url.replace("smtp", scheme, 1)
+    async with container_in(tmp_path) as container:
+        container.register_service("ModelIntentRoutes", load_intent_routes(TEMPLATES))
+
+        result = await one(container, "notification", address, MAIL)
+
+    assert (result.status, result.error_code) == (FAILED, CONFIGURATION)
+    assert not outside.exists()
+    assert box.mails == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        ("notification", "smtp://ada:hunter2@127.0.0.1:1"),
+        ("notification", "http://ada:hunter2@127.0.0.1:1/hook"),
+        ("notification", "http://127.0.0.1:1/hook?token=hunter2"),
+        ("notification", "smtp:ada:hunter2@127.0.0.1"),
+        ("api_call", "postgres://ada:hunter2@127.0.0.1/db"),
+        ("file_operation", "http://ada:hunter2@127.0.0.1:1/hook"),
+        ("cache_update", "redis://ada:hunter2@127.0.0.1"),
+        ("homing_pigeon", "pigeon://ada:hunter2@loft"),
+    ],
+)
+async def test_no_error_shows_the_password_of_a_url(tmp_path: Path, kind: str, target: str) -> None:
+    """Neither the result nor what the ledger keeps of it."""
+    async with container_in(tmp_path) as container:
+        ledger = MemoryIntentLedger()
+        container.register_service("ProtocolIntentLedger", ledger)
+        payload: JsonValue = MAIL if kind == "notification" else {"method": "GET", "colour": "red"}
+        result = await one(container, kind, target, payload, idempotency_key="k")
+
+    assert result.status is FAILED
+    assert "hunter2" not in str(result.error)
+    assert all("hunter2" not in str(entry.outcome) for entry in await ledger.entries())
 
 
 async def test_a_webhook_is_posted_the_payload(fault_server: FaultServer, tmp_path: Path) -> None:

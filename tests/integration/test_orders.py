@@ -168,6 +168,34 @@ async def test_where_the_mail_server_does_not_help_a_person_is_asked(
     assert counts == ONCE
 
 
+async def test_what_was_given_up_is_said_until_a_person_lets_it_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A routing table has no template for the mail; with one that has, the run after the word sends it."""
+    routes, desk = tmp_path / "routes.yaml", tmp_path / "desk"
+    table, _, _ = ROUTES.read_text(encoding="utf-8").partition("templates:")
+    routes.write_text(table, encoding="utf-8")
+    shutil.copy(ROUTES.parent / "publish_event.yaml", tmp_path)
+    monkeypatch.setenv("ONEX_DATA_DIR", str(desk))
+    onex = ("-c", "from omnibase_runtime.cli import main; raise SystemExit(main())", "intents")
+    world = World(tmp_path / "world", 1)
+    arguments = ("-m", "examples.orders", desk, "--world", world.directory)
+
+    async with world.running():
+        broken = await _ended(*arguments, "--routes", routes)
+        listed = await _ended(*onex, "list", "--given-up", "--json")
+        still = await _ended(*arguments)
+        settled = await _ended(*onex, "settle", "shop-1001:mail", "--retry")
+        whole = await _ended(*arguments, "--json")
+
+    assert (broken[0], still[0], settled[0], whole[0]) == (5, 5, 0, 0), (broken, still, settled, whole)
+    assert "template 'confirmation' is unknown" in broken[2]
+    assert "1 are given up" in still[1]
+    assert "onex intents list --given-up" in still[2]
+    assert [entry["idempotency_key"] for entry in json.loads(listed[1])] == ["shop-1001:mail"]
+    assert _counts(json.loads(whole[1])) == ONCE[:1]
+
+
 async def test_an_order_that_is_not_as_it_should_be_is_refused_and_the_others_go_on(tmp_path: Path) -> None:
     """An amount that has no cents, and a step that its state does not allow, are named; nothing follows from them."""
 

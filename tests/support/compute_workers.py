@@ -89,6 +89,21 @@ def _never() -> None:
     raise ImportError("not over there")
 
 
+class SlowToArrive:
+    """Work that takes its seconds to be loaded, and sleeps for as many seconds as its item says."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __setstate__(self, state: dict[str, float]) -> None:
+        self.__dict__.update(state)
+        time.sleep(self._seconds)
+
+    def __call__(self, chunk: Chunk) -> int:
+        time.sleep(float(str(chunk[0])))
+        return len(chunk)
+
+
 @dataclass
 class Counting:
     """Counts how often it is pickled."""
@@ -156,3 +171,18 @@ class Hangs:
 
     def finish(self, state: int) -> int:
         return state
+
+
+class Over:
+    """How many items are above a limit. An object of it is an algorithm too."""
+
+    note: object = None
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def process_chunk(self, chunk: Sequence[int]) -> int:
+        return sum(item > self.limit for item in chunk)
+
+    def merge(self, first: int, second: int) -> int:
+        return first + second

@@ -86,7 +86,9 @@ class DbosSource:
 
     async def open(self, run: RunWorkflow, bus: ProtocolEventBus | None = None) -> EngineDriver:
         queues = [DbosQueueLimits(QUEUE, concurrency=1)]
-        engine = await DbosDriver.create(self._url, run, lease_ttl_ms=1_500, queues=queues, bus=bus, schema=self._schema)
+        engine = await DbosDriver.create(
+            self._url, run, lease_ttl_ms=1_500, queues=queues, bus=bus, schema=self._schema
+        )
         self._open.append(engine)
         return engine
 

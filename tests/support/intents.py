@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import JsonValue, SecretStr
 
 from omnibase_core.enums.enum_intent import EnumIntentStatus
+from omnibase_core.errors.effect_fault import EffectFault
 from omnibase_core.models.configuration.model_settings import ModelConnection, ModelPolicy, ModelSettings
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute
@@ -14,6 +15,7 @@ from omnibase_core.models.model_intent_result import IntentExecutionResult
 from omnibase_core.nodes.intent_executor import IntentExecutor
 from omnibase_core.protocols.protocol_intent_handler import IntentDone
 from omnibase_spi.bootstrap import register_effect_handlers
+from omnibase_spi.ledger_memory import MemoryIntentLedger
 
 
 def container_in(directory: Path, policy: ModelPolicy | None = None, **urls: str) -> ModelONEXContainer:
@@ -68,3 +70,26 @@ class ScriptedRoute:
         if isinstance(answer, BaseException):
             raise answer
         return IntentDone(answer)
+
+
+class SharedLedger(MemoryIntentLedger):
+    """A ledger whose transactions roll back, and may lose the answer to COMMIT."""
+
+    def __init__(self, *, lost_answers: int = 0, transactions: int = 100) -> None:
+        super().__init__()
+        self.lost_answers = lost_answers
+        self.transactions = transactions
+
+    def transaction(self, connection_name: str) -> "SharedLedger | None":
+        self.transactions -= 1
+        return self if connection_name == "main" and self.transactions >= 0 else None
+
+    async def __aenter__(self) -> None:
+        self._before = dict(self._entries)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        if kind is not None:
+            self._entries = self._before
+        elif self.lost_answers:
+            self.lost_answers -= 1
+            raise EffectFault("lost", error_kind="ECONNRESET")

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar, cast, get_args, overload
 from uuid import UUID, uuid4
@@ -19,6 +20,8 @@ R = TypeVar("R")
 
 _MAX_MESSAGE: Final = 2000
 _MAY_QUOTE: Final = {"value_error", "assertion_error", "union_tag_invalid", "import_error", "get_attribute_error"}
+_BRANCH: Final = re.compile(r"(function-[a-z]+|tuple|list|dict|set|frozenset|union|nullable|literal)\[.*\]", re.DOTALL)
+"""What stands in the place of a finding for one of several types that a field may have; some hold addresses."""
 _MIN_HIDDEN: Final = 3  # characters of an input that a message is searched for
 
 
@@ -199,7 +202,7 @@ def _translated(error: Exception, place: str) -> ModelOnexError:
     from pydantic_core import ValidationError  # here, because importing the errors must not cost what pydantic costs
 
     if isinstance(error, ValidationError):
-        return _of_validation(error, place)
+        return of_validation(error, place)
     code = EnumCoreErrorCode.OPERATION_FAILED
     if isinstance(error, TimeoutError):
         code = EnumCoreErrorCode.TIMEOUT
@@ -210,9 +213,10 @@ def _translated(error: Exception, place: str) -> ModelOnexError:
     return failure
 
 
-def _of_validation(error: "ValidationError", place: str) -> ModelOnexError:
+def of_validation(error: "ValidationError", place: str) -> ModelOnexError:
+    """VALIDATION_ERROR that begins with `place` and tells the findings without values and without links."""
     findings = [
-        {"field": redact(".".join(map(str, each["loc"]))), "message": _without_input(each), "type": each["type"]}
+        {"field": redact(_place(each["loc"])), "message": _without_input(each), "type": each["type"]}
         for each in error.errors(include_url=False)
     ]
     told = "; ".join(f"{each['field'] or 'the whole'}: {each['message']}" for each in findings)
@@ -223,6 +227,10 @@ def _of_validation(error: "ValidationError", place: str) -> ModelOnexError:
     )
     failure.__cause__ = _without_inputs(error, findings)
     return failure
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(key) for key in loc if not (isinstance(key, str) and _BRANCH.fullmatch(key)))
 
 
 def _without_inputs(error: "ValidationError", findings: list[dict[str, str]]) -> "ValidationError":

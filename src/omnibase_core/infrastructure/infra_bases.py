@@ -6,6 +6,8 @@ inherited level by level.
 
 from typing import Protocol, cast
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.aggregation_run import run_aggregation
 from omnibase_core.mixins.algorithm_run import run_algorithm
 from omnibase_core.mixins.compute_parallel import OnProgress
@@ -46,6 +48,16 @@ def _well(_output: object) -> Verdict:
     return Verdict()
 
 
+def _judge(node: object, given: object, input_type: type, contract_type: type) -> None:
+    """VALIDATION_ERROR for what is no contract."""
+    if not isinstance(given, contract_type):
+        raise ModelOnexError(
+            f"{type(node).__name__} takes a {input_type.__name__} or {contract_type.__name__}; found "
+            f"{type(given).__name__}",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+        )
+
+
 class ModelServiceEffect(MixinService, NodeEffect):
     """An effect node that runs as a service; works with a bare container.
 
@@ -66,6 +78,7 @@ class ModelServiceEffect(MixinService, NodeEffect):
         """Run the node's contract with this input; or a `ModelContractEffect`, which brings contract and input."""
         if isinstance(input_data, ModelEffectInput):
             return await super().execute_effect(input_data)
+        _judge(self, input_data, ModelEffectInput, ModelContractEffect)
         subcontract, data = request_of(input_data)
         node = NodeEffect(self.container)
         node.effect_subcontract = subcontract
@@ -115,6 +128,7 @@ class ModelServiceCompute(MixinService, NodeCompute):
         """
         if isinstance(input_data, ModelComputeInput):
             return await self.process(input_data)
+        _judge(self, input_data, ModelComputeInput, ModelContractCompute)
         contract = input_data
         registry = cast("ProtocolAlgorithmRegistry", self.container.get_service("ProtocolAlgorithmRegistry"))  # its key
         cache = self.__dict__.setdefault("_algorithm_results", ResultCache())
@@ -137,6 +151,7 @@ class ModelServiceReducer(MixinService, NodeReducer):
         """Another name of `process`; or carry out a `ModelContractReducer`, which brings its input."""
         if isinstance(input_data, ModelReducerInput):
             return await self.process(input_data)
+        _judge(self, input_data, ModelReducerInput, ModelContractReducer)
         contract = input_data
         return await self._counted(lambda: run_aggregation(contract, self.container), _well, "reduce")
 
@@ -155,5 +170,6 @@ class ModelServiceOrchestrator(MixinService, NodeOrchestrator):
         """Run the node's workflow; or a `ModelContractOrchestrator`, which brings steps over services and input."""
         if isinstance(input_data, ModelOrchestratorInput):
             return await self.process(input_data)
+        _judge(self, input_data, ModelOrchestratorInput, ModelContractOrchestrator)
         contract = input_data
         return await self._counted(lambda: self.run_services(contract), _well, "orchestrate")

@@ -28,6 +28,10 @@ _MAX_VALUES: Final = 1024
 _MAX_FORM_CHARACTERS: Final = 4 * 1024 * 1024
 _HEX: Final = re.compile(r"%[0-9A-F]{2}|\\u[0-9a-f]{4}")
 
+_URL: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?P<slashes>//)?(?P<rest>[^?#]*)(?P<query>[?#].*)?", re.DOTALL
+)
+
 _lock = threading.Lock()
 _known: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 _forms: tuple[str, ...] = ()  # of all known values; replaced as a whole, so that readers need no lock
@@ -74,6 +78,25 @@ def redact_value(value: "JsonValue") -> "JsonValue":
     if value is None or isinstance(value, bool):
         return value
     return value if redact(text := json.dumps(value)) == text else MASK
+
+
+def masked_url(url: str) -> str:
+    """A URL without what may be secret: user, password, query and fragment. What is no URL is masked as a whole."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        return MASK
+    rest, query = match["rest"], match["query"] or ""
+    at = rest.rfind("@")
+    if at >= 0:
+        rest = f"{MASK}@{rest[at + 1 :]}"
+    elif "@" in query:  # a password may itself hold a "?" or "#"
+        rest = MASK
+    return f"{match['scheme']}:{match['slashes'] or ''}{rest}{'?' + MASK if query else ''}"
+
+
+def shown_target(target: str) -> str:
+    """A target of an intent for messages: a URL masked, every other text as it is."""
+    return target if _URL.fullmatch(target) is None else masked_url(target)
 
 
 def forget_secrets() -> None:

@@ -1,8 +1,12 @@
 """Stored partial states of aggregations: read, replaced with the expected version, backed up, put together.
 
-Under the owner `aggregation` stands the state of a `state_key`: the partial state of all items so far, and the id of
-the run that stored it. Under `aggregation.progress` stands how far a run has come that has not ended yet. A run whose
+Under the owner `aggregation` stands the state of a `state_key`: the partial state of all items so far, and the ids of
+the runs that are in it. Under `aggregation.progress` stands how far a run has come that has not ended yet. A run whose
 id is in both was killed between the two writes that end it: all its items are in the state.
+
+Progress is of one state and one `conflict_resolution`: it holds that state with the items added, or with `merge` the
+items alone. Where either is another one now, the run begins anew. That loses nothing and counts nothing twice: none of
+its items is in the state, and all of them are given again.
 """
 
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -23,6 +27,8 @@ OWNER: Final = "aggregation"
 PROGRESS: Final = "aggregation.progress"
 _NAMED: Final = "named "
 _UNNAMED: Final = "run "
+_REMEMBERED: Final = 100
+"""Ids of the last runs that are kept with the state."""
 _MOST_MERGES: Final = 20
 """Somebody else was quicker so many times: that is an error then."""
 
@@ -51,37 +57,47 @@ class AggregationStore:
         self._policy = contract.conflict_resolution
         self._apart = self._policy is EnumConflictResolution.MERGE
         self._before: JsonValue = None
+        self._runs: list[JsonValue] = []
         self.version = 0
 
     async def begin(self) -> Begun:
         """Where to go on. StateConsistencyError for a stored state of another aggregation."""
-        stored = await self._states.get_state(OWNER, self._key)
-        self._before, self.version = stored.state, stored.version
+        await self._read()
         aggregation = Aggregation(self._contract)
-        last = None if self._before is None else _part(self._before, "run")
-        if last == self._run:
-            await self.forget_progress()
-            return await self._all_done(aggregation)
-        if self._contract.streaming_config.checkpoint_items:
-            progress = (await self._states.get_state(PROGRESS, self._key)).state
-            if isinstance(progress, dict) and self._is_ours(str(progress["run"])):
-                self._run = str(progress["run"])
-                if last == self._run:
-                    await self.forget_progress()
-                    return await self._all_done(aggregation)
-                self.version = cast("int", progress["version"])  # as written below
-                await in_thread(lambda: aggregation.absorb(progress["state"]))
-                done = cast("int", progress["done"])  # the same
-                aggregation.earlier = aggregation.items - done
-                return Begun(aggregation, done)
+        progress = await self._progress()
+        if progress is not None:
+            self._run = cast("str", progress["run"])  # as written below
+        if self._run in self._runs:
+            if progress is not None:
+                await self.forget_progress()
+            await in_thread(lambda: aggregation.absorb(_part(self._before, "state")))
+            return Begun(aggregation, None)
+        if progress is not None and self._fits(progress):
+            await in_thread(lambda: aggregation.absorb(progress["state"]))
+            done = cast("int", progress["done"])  # as written below
+            aggregation.earlier = aggregation.items - done
+            return Begun(aggregation, done)
         if self._before is not None and not self._apart:
             aggregation.absorb(_part(self._before, "state"))
             aggregation.earlier = aggregation.items
         return Begun(aggregation, 0)
 
-    async def _all_done(self, aggregation: Aggregation) -> Begun:
-        await in_thread(lambda: aggregation.absorb(_part(self._before, "state")))
-        return Begun(aggregation, None)
+    async def _read(self) -> None:
+        """What is stored now becomes what the next state is made of."""
+        stored = await self._states.get_state(OWNER, self._key)
+        self._before, self.version = stored.state, stored.version
+        self._runs = [] if self._before is None else cast("list[JsonValue]", _part(self._before, "runs"))  # as stored
+
+    async def _progress(self) -> dict[str, JsonValue] | None:
+        """That of this run, if there is any."""
+        if not self._contract.streaming_config.checkpoint_items:
+            return None
+        progress = (await self._states.get_state(PROGRESS, self._key)).state
+        return progress if isinstance(progress, dict) and self._is_ours(str(progress["run"])) else None
+
+    def _fits(self, progress: dict[str, JsonValue]) -> bool:
+        """Whether its items can still be taken for those of this run."""
+        return progress["policy"] == self._policy and (self._apart or progress["version"] == self.version)
 
     def _is_ours(self, run: str) -> bool:
         """Whether progress is of this run, or, as none of the two has a name, taken for it."""
@@ -90,6 +106,7 @@ class AggregationStore:
     async def note_progress(self, aggregation: Aggregation, done: int) -> None:
         progress: JsonValue = {
             "run": self._run,
+            "policy": self._policy,
             "version": self.version,
             "done": done,
             "state": await in_thread(aggregation.dump),
@@ -109,28 +126,39 @@ class AggregationStore:
         """
         for _ in range(_MOST_MERGES):
             whole = await self._joined(aggregation) if self._apart else aggregation
+            if whole is None:
+                return await self._theirs()
             try:
-                await self._replace({"run": self._run, "state": await in_thread(whole.dump)})
-            except ConcurrentModificationError:
+                await self._replace({"runs": self._runs_with_ours(), "state": await in_thread(whole.dump)})
+            except ConcurrentModificationError as error:
                 if self._policy is EnumConflictResolution.FIRST_WRITE_WINS:
                     return await self._theirs()
                 if not self._apart:
-                    raise
+                    raise ConcurrentModificationError(
+                        f"state {self._key!r}: somebody else stored one while this run was at it, and theirs stays; "
+                        "give the same input again, which adds it to theirs, or choose a conflict_resolution"
+                    ) from error
             else:
                 return whole
         raise ConcurrentModificationError(
             f"state {self._key!r}: others stored theirs {_MOST_MERGES} times while this one was merged; try again"
         )
 
-    async def _joined(self, aggregation: Aggregation) -> Aggregation:
-        """What is stored now, with the items of this run added."""
-        stored = await self._states.get_state(OWNER, self._key)
-        self._before, self.version = stored.state, stored.version
+    async def _joined(self, aggregation: Aggregation) -> Aggregation | None:
+        """What is stored now, with the items of this run added; None when they are in it already."""
+        await self._read()
+        if self._run in self._runs:
+            return None
         whole = Aggregation(self._contract)
-        if stored.state is not None:
-            await in_thread(lambda: whole.absorb(_part(stored.state, "state")))
+        if self._before is not None:
+            await in_thread(lambda: whole.absorb(_part(self._before, "state")))
         await in_thread(lambda: whole.absorb(aggregation.dump()))
         return whole
+
+    def _runs_with_ours(self) -> list[JsonValue]:
+        """This run too, unless it neither has a name nor keeps progress: it would never be recognised."""
+        known_again = self._kind == _NAMED or self._contract.streaming_config.checkpoint_items
+        return [*self._runs, self._run][-_REMEMBERED:] if known_again else self._runs
 
     async def _theirs(self) -> Aggregation:
         stored = await self._states.get_state(OWNER, self._key)

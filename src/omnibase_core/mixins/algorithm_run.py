@@ -1,14 +1,15 @@
 """A `ModelContractCompute` carried out: items checked, chunks worked on, partial states merged, the result shaped."""
 
 import asyncio
+import pickle
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.mixins.chunk_worker import Work
-from omnibase_core.mixins.compute_parallel import OnProgress, run_chunks
+from omnibase_core.mixins.chunk_worker import Failed, Work
+from omnibase_core.mixins.compute_parallel import ChunksTimedOutError, OnProgress, chunk_error, run_chunks
 from omnibase_core.mixins.purity_guard import PurityGuard
 from omnibase_core.models.contracts.model_contract_compute import ModelContractCompute
 from omnibase_core.models.model_compute_output import ModelComputeOutput
@@ -16,7 +17,8 @@ from omnibase_core.protocols.protocol_services import ProtocolAlgorithmRegistry
 from omnibase_core.utils.algorithm_input import checked_items, in_format, require_format
 from omnibase_core.utils.algorithm_registry import AlgorithmRegistry, require_methods, with_parameters
 from omnibase_core.utils.algorithms import Algorithm, ItemFault
-from omnibase_core.utils.chunking import Chunk, merge_all
+from omnibase_core.utils.chunking import Chunk, chunk_ranges, merge_all
+from omnibase_core.utils.exact_sums import BeyondFloatsError
 from omnibase_core.utils.result_cache import ResultCache, content_key
 
 
@@ -101,40 +103,49 @@ async def _computed(
     name = f"algorithm {contract.algorithm_config.algorithm_type!r}"
     limit_ms = contract.performance.timeout_ms
     try:
-        async with asyncio.timeout(None if limit_ms is None else limit_ms / 1000.0) as limit:
-            states: list[object] = await run_chunks(
-                Work(algorithm.process_chunk, name, enforce),
-                items,
-                workers=parallel.worker_count,
-                backend=parallel.chosen_backend,
-                chunk_size=parallel.chunk_size,
-                on_progress=on_progress,
-                cluster=cluster,
-            )
-    except TimeoutError:
-        if not limit.expired():
-            raise
+        states: list[object] = await run_chunks(
+            Work(algorithm.process_chunk, name, enforce),
+            items,
+            workers=parallel.worker_count,
+            backend=parallel.chosen_backend,
+            chunk_size=parallel.chunk_size,
+            on_progress=on_progress,
+            cluster=cluster,
+            limit_seconds=None if limit_ms is None else limit_ms / 1000.0,
+        )
+    except ChunksTimedOutError:
         raise ModelOnexError(
             f"{name} was stopped: {len(items)} items took longer than performance.timeout_ms, {limit_ms} ms",
             EnumCoreErrorCode.TIMEOUT,
         ) from None
-    workers = 1 if parallel.chosen_backend == "serial" else max(1, min(parallel.worker_count, len(states)))
+    serial = parallel.chosen_backend == "serial"
+    workers = 1 if serial else max(1, min(parallel.worker_count, len(states)))
+    places = chunk_ranges(len(items), 1 if serial else parallel.worker_count, parallel.chunk_size)
     if len(states) > 1:
-        return await asyncio.to_thread(_finished, algorithm, states, name, enforce=enforce), workers
-    return _finished(algorithm, states, name, enforce=enforce), workers
+        return await asyncio.to_thread(_finished, algorithm, states, places, name, enforce=enforce), workers
+    return _finished(algorithm, states, places, name, enforce=enforce), workers
 
 
-def _finished(algorithm: Algorithm[object], states: list[object], name: str, *, enforce: bool) -> object:
+def _finished(
+    algorithm: Algorithm[object], states: list[object], places: list[range], name: str, *, enforce: bool
+) -> object:
+    """places: the items of each state."""
     if enforce:
         with PurityGuard(name):
-            return _finished(algorithm, states, name, enforce=False)
+            return _finished(algorithm, states, places, name, enforce=False)
     try:
         state = merge_all(states or [algorithm.process_chunk(Chunk())], algorithm.merge)
         return algorithm.finish(state) if hasattr(algorithm, "finish") else state
     except ModelOnexError:
         raise
+    except BeyondFloatsError as error:
+        raise ModelOnexError(f"{name}: {error}", EnumCoreErrorCode.VALIDATION_ERROR) from None
     except Exception as error:
         code = EnumCoreErrorCode.OPERATION_FAILED
+        if isinstance(error, ItemFault):
+            for number, place in enumerate(places):
+                if error.index in place:
+                    raise chunk_error(name, number, place, Failed(error, error.index - place.start)) from error
         if isinstance(error, ItemFault | ValueError):
             code = EnumCoreErrorCode.VALIDATION_ERROR
         raise ModelOnexError(
@@ -143,6 +154,10 @@ def _finished(algorithm: Algorithm[object], states: list[object], name: str, *, 
 
 
 def _key(contract: ModelContractCompute, algorithm: Algorithm[object], items: Sequence[object]) -> str | None:
-    kind = type(algorithm)
+    """None for what cannot be told apart: pickled, an algorithm is its class and all that an instance holds."""
     config = contract.algorithm_config
-    return content_key(f"{kind.__module__}.{kind.__qualname__}", config.parameters, list(items))
+    try:
+        held = pickle.dumps(algorithm).hex()
+    except Exception:  # noqa: BLE001  # pickling runs the code of what it pickles
+        return None
+    return content_key(config.algorithm_type, config.parameters, held, list(items))

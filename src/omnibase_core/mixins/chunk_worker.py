@@ -46,10 +46,10 @@ def run_chunk(work: Work[R], chunk: Chunk) -> "Outcome[R]":
     """Never raises an Exception."""
     try:
         return Done(_call(work, chunk))
+    except ItemFailedError as error:
+        return Failed(error, error.index)
     except Exception as error:  # noqa: BLE001  # the boundary of a chunk: whatever it is, the caller names the item
-        return Failed(
-            error, error.index if isinstance(error, ItemFault | ItemFailedError) else _first_failing(work, chunk)
-        )
+        return _first_failing(work, chunk, error)
 
 
 def serve(connection: Connection) -> None:
@@ -80,13 +80,31 @@ def _call(work: Work[R], chunk: Chunk) -> R:
         return work.function(chunk)
 
 
-def _first_failing(work: Work[R], chunk: Chunk) -> int | None:
-    """Computations are pure, so each item can be tried again by itself."""
-    for index, item in enumerate(chunk):
-        try:
-            _call(work, Chunk([item], chunk.start + index, chunk.number))
-        except Exception:  # noqa: BLE001  # that it fails is the answer
-            return index
+def _first_failing(work: Work[R], chunk: Chunk, error: Exception) -> Failed:
+    """What the first item that fails by itself fails with, so that it does not matter how items were cut into chunks.
+
+    Computations are pure, so items can be tried again: half of those that may be the first, and so on.
+    """
+    if len(chunk) == 1:
+        return Failed(error, 0)
+    first, behind = 0, len(chunk)
+    while behind - first > 1:
+        middle = (first + behind) // 2
+        if _failure(work, chunk, first, middle) is None:
+            first = middle
+        else:
+            behind = middle
+    alone = _failure(work, chunk, first, behind)
+    if alone is None:  # they fail together only
+        return Failed(error, error.index if isinstance(error, ItemFault) else None)
+    return Failed(alone, first)
+
+
+def _failure(work: Work[R], chunk: Chunk, first: int, behind: int) -> Exception | None:
+    try:
+        _call(work, Chunk(chunk[first:behind], chunk.start + first, chunk.number))
+    except Exception as error:  # noqa: BLE001  # it is the answer
+        return error
     return None
 
 

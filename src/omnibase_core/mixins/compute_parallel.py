@@ -35,6 +35,9 @@ R = TypeVar("R")
 Backend = Literal["serial", "threads", "processes", "cluster"]
 OnProgress = Callable[[int, int], None]
 """Called on the event loop with the number of items that are done, and of all."""
+_START_SECONDS: Final = 60.0
+_IMPORTED: Final = ("omnibase_core.mixins.pipeline_items", "omnibase_core.nodes")
+"""What workers of pipelines import, and what the main module of a program mostly does: a third of a second each."""
 _INLINE_ITEMS: Final = 1000
 """So few items of a serial computation are not worth a thread, and hold the event loop for a moment only."""
 
@@ -43,6 +46,10 @@ _DEATH: Final = (
     "the worker process died: the work crashed it, it was killed for want of memory, or the program's main module "
     'starts work when it is imported (put that under `if __name__ == "__main__":`)'
 )
+
+
+class ChunksTimedOutError(TimeoutError):
+    """The workers were stopped at the limit of a call."""
 
 
 class ProcessLike(Protocol):
@@ -66,14 +73,17 @@ async def run_chunks(
     chunk_size: int | None = None,
     on_progress: OnProgress | None = None,
     cluster: Callable[[], Executor] | None = None,
+    limit_seconds: float | None = None,
 ) -> list[R]:
     """The partial results of all chunks, in the order of the items; none for no items.
 
-    cluster: makes the executor of the backend `cluster`; it is shut down when the call ends.
+    cluster: makes the executor of the backend `cluster`; it is shut down when the call ends. limit_seconds: for the
+    whole call, from the moment in which a worker is ready, because starting a process takes longer than most work.
 
-    Raises ModelOnexError naming the chunk and its first failing item: VALIDATION_ERROR for an item that does not fit,
-    CONFIGURATION_ERROR for work that cannot be sent to a process, RESOURCE_UNAVAILABLE when a process dies, else
-    OPERATION_FAILED with the cause. What `on_progress` raises ends the call.
+    Raises ChunksTimedOutError at the limit; ModelOnexError naming the chunk and its first failing item:
+    VALIDATION_ERROR for an item that does not fit, CONFIGURATION_ERROR for work that cannot be sent to a process,
+    RESOURCE_UNAVAILABLE when a process dies or none starts, else OPERATION_FAILED with the cause. What `on_progress`
+    raises ends the call.
     """
     if backend == "serial":
         workers = 1
@@ -81,18 +91,59 @@ async def run_chunks(
     run = _Run(work, items, places)
     if not places:
         return []
-    if backend == "serial" and len(items) <= _INLINE_ITEMS:
+    if limit_seconds is None:
+        return await _carry_out(run, workers, backend, on_progress, cluster, None)
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_START_SECONDS) as limit:
+            waiting = True
+
+            def ready() -> None:
+                nonlocal waiting
+                if waiting and not limit.expired():
+                    waiting, run.ready = False, True
+                    limit.reschedule(loop.time() + limit_seconds)
+
+            try:
+                return await _carry_out(run, workers, backend, on_progress, cluster, ready)
+            finally:
+                waiting = False
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        if run.ready:
+            raise ChunksTimedOutError from None
+        raise ModelOnexError(
+            f"{work.name}: no worker process was ready within {_START_SECONDS:.0f} seconds; what the program's main "
+            "module does when it is imported, each worker does",
+            EnumCoreErrorCode.RESOURCE_UNAVAILABLE,
+        ) from None
+
+
+async def _carry_out(
+    run: "_Run[R]",
+    workers: int,
+    backend: Backend,
+    on_progress: OnProgress | None,
+    cluster: Callable[[], Executor] | None,
+    ready: Callable[[], None] | None,
+) -> list[R]:
+    """ready: called once or more on the loop, as soon as a worker can begin."""
+    work = run.work
+    if ready is not None and backend != "processes":
+        ready()
+    if backend == "serial" and run.size <= _INLINE_ITEMS:
         for number in iter(run.take, None):
             run.note(number, run_chunk(work, run.chunk(number)))
             if on_progress is not None:
-                on_progress(run.items_done, len(items))
+                on_progress(run.items_done, run.size)
             await asyncio.sleep(0)
         return run.results()
     if backend == "cluster":
         await _on_cluster(run, cluster, workers * CHUNKS_PER_WORKER, on_progress)
         return run.results()
     packed = _packed(work) if backend == "processes" else None
-    await _on_threads(run, min(workers, len(places)), packed, on_progress)
+    await _on_threads(run, min(workers, run.chunks), packed, on_progress, ready)
     return run.results()
 
 
@@ -102,8 +153,11 @@ class _Run(Generic[R]):
     def __init__(self, work: Work[R], items: Sequence[object], places: list[range]) -> None:
         self.work = work
         self.items_done = 0
+        self.ready = False
+        """Whether a worker could begin."""
         self.stopped = False
         self.size = len(items)
+        self.chunks = len(places)
         self._items = items
         self._places = places
         self._next = 0
@@ -157,28 +211,36 @@ class _Run(Generic[R]):
         found: list[R] = []
         for number, outcome in sorted(self._outcomes.items()):
             if isinstance(outcome, Failed):
-                raise self._error(number, outcome) from outcome.error
+                raise chunk_error(self.work.name, number, self._places[number], outcome) from outcome.error
             found.append(outcome.result)
         return found
 
-    def _error(self, number: int, failed: Failed) -> ModelOnexError:
-        place, error = self._places[number], failed.error
-        context: dict[str, object] = {"chunk": number, "first": place.start, "last": place.stop - 1}
-        where = f"chunk {number} (items {place.start} to {place.stop - 1})"
-        if failed.index is not None:
-            context["item"] = place.start + failed.index
-            where += f", item {place.start + failed.index}"
-        code, text = EnumCoreErrorCode.OPERATION_FAILED, f"{type(error).__name__}: {error}"
-        if isinstance(error, ItemFault):
-            code, text = EnumCoreErrorCode.VALIDATION_ERROR, str(error)
-        elif isinstance(error, ModelOnexError):
-            code, text = error.error_code, error.message
-            context = {**error.context, **context}
-        kind = PurityError if isinstance(error, PurityError) else ModelOnexError
-        return kind(f"{self.work.name}: {where}: {text}", code, context)
+
+def chunk_error(name: str, number: int, place: range, failed: Failed) -> ModelOnexError:
+    """The error of some work that failed for a chunk: it names the chunk and, if it is known, the item."""
+    error = failed.error
+    context: dict[str, object] = {"chunk": number, "first": place.start, "last": place.stop - 1}
+    where = f"chunk {number} (items {place.start} to {place.stop - 1})"
+    if failed.index is not None:
+        context["item"] = place.start + failed.index
+        where += f", item {place.start + failed.index}"
+    code, text = EnumCoreErrorCode.OPERATION_FAILED, f"{type(error).__name__}: {error}"
+    if isinstance(error, ItemFault):
+        code, text = EnumCoreErrorCode.VALIDATION_ERROR, str(error)
+    elif isinstance(error, ModelOnexError):
+        code, text = error.error_code, error.message
+        context = {**error.context, **context}
+    kind = PurityError if isinstance(error, PurityError) else ModelOnexError
+    return kind(f"{name}: {where}: {text}", code, context)
 
 
-async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progress: OnProgress | None) -> None:
+async def _on_threads(
+    run: _Run[R],
+    count: int,
+    packed: bytes | None,
+    on_progress: OnProgress | None,
+    ready: Callable[[], None] | None,
+) -> None:
     """A thread a worker; with `packed` work each has a process. Returns when all have ended, however it comes."""
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[None] = asyncio.Queue()
@@ -186,9 +248,13 @@ async def _on_threads(run: _Run[R], count: int, packed: bytes | None, on_progres
     def tell() -> None:
         loop.call_soon_threadsafe(news.put_nowait, None)
 
+    def begun() -> None:
+        if ready is not None:
+            loop.call_soon_threadsafe(ready)
+
     def drive() -> None:
         if packed is not None:
-            _drive_process(run, packed, tell)
+            _drive_process(run, packed, tell, begun)
             return
         for number in iter(run.take, None):
             run.note(number, run_chunk(run.work, run.chunk(number)))
@@ -269,7 +335,7 @@ async def _ended(threads: "Sequence[asyncio.Future[None]]") -> None:
         raise asyncio.CancelledError
 
 
-def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> None:
+def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None], begun: Callable[[], None]) -> None:
     with _process(run) as (connection, process):
         if connection is None:
             return
@@ -279,6 +345,7 @@ def _drive_process(run: _Run[R], packed: bytes, tell: Callable[[], None]) -> Non
             started: Outcome[None] = connection.recv()
             if isinstance(started, Failed):
                 raise _unusable(run.work.name, started.error)
+            begun()
             while (number := run.take()) is not None:
                 connection.send_bytes(_packed_chunk(run.work.name, run.chunk(number)))
                 outcome: Outcome[R] = connection.recv()
@@ -312,7 +379,7 @@ def _context() -> SpawnContext | ForkServerContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", serve.__module__])
+    context.set_forkserver_preload(["__main__", serve.__module__, *_IMPORTED])
     return context
 
 

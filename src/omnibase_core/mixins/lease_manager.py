@@ -8,7 +8,7 @@ without a renewal, and it issues nothing more; all of it, and the lease is lost,
 import asyncio
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -148,6 +148,14 @@ class LeaseManager:
             ttl_ms = self.ttl_ms if mine is None else mine.ttl_ms
         return HeldLease(self, resource_id, lease_id, ttl_ms, on_lapse=on_lapse, release=release)
 
+    def watch(self, resource_id: UUID | str, lease_id: UUID | str) -> "HeldLease":
+        """A lease that another manager has and renews, for the length of an `async with`.
+
+        It is verified in the background; when it does not hold any more, it is as with `hold`. Raises like
+        `verify_lease`.
+        """
+        return _WatchedLease(self, resource_id, lease_id)
+
     def issue(
         self,
         lease: WorkflowLease,
@@ -248,7 +256,7 @@ class LeaseManager:
 
 
 class HeldLease:
-    """A lease that is renewed as long as its `async with` lasts; made by `LeaseManager.hold`.
+    """A lease that is renewed as long as its `async with` lasts; made by `LeaseManager.hold` and `watch`.
 
     Inside, `lease` is the current one. Nothing of it outlives the block.
     """
@@ -275,6 +283,9 @@ class HeldLease:
         self._cancelling = 0
         self._stopped = False
         self._lost: LeaseExpiredError | None = None
+        self._issues_until = 0.0
+        self._changed = asyncio.Event()
+        self._asks = on_lapse == "stop" and getattr(manager.store, "ends_with_holder", False)
 
     @property
     def lease(self) -> WorkflowLease:
@@ -296,8 +307,49 @@ class HeldLease:
         """An action under the lease; like `LeaseManager.issue`."""
         return self._manager.issue(self.lease, action_type, target_node, command_payload, epoch=epoch)
 
+    async def may_issue(self) -> None:
+        """Return once something may be sent out under the lease: at once, or, after two thirds of its time without a
+        renewal, when it is renewed. A store in memory is asked each time: its leases are long, and asking costs little.
+
+        Raises LeaseExpiredError when it is lost, or the block has ended.
+        """
+        while True:
+            if self._lost is not None:
+                raise self._lost
+            if self._lease is None or self._renewer is None:
+                resource = identifier(self._resource_id)
+                raise LeaseExpiredError(f"lease of {resource!r}: its block is not entered, or left")
+            if self._asks:
+                try:
+                    await self._verify(self._lease)
+                except (LeaseExpiredError, LeaseValidationError) as error:
+                    self._lose(error)
+                    continue
+            if self._manager.now() < self._issues_until:
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _verify(self, lease: WorkflowLease) -> LeaseRecord:
+        resource, lease_id = identifier(lease.workflow_id), identifier(lease.lease_id)
+        return await self._manager.store.verify(resource, lease_id, lease.token)
+
+    async def _take(self) -> WorkflowLease:
+        return await self._manager._acquire(self._resource_id, self._lease_id, self._ttl_ms)  # noqa: SLF001  # its other half
+
+    async def _prolong(self, lease: WorkflowLease) -> WorkflowLease:
+        return await self._manager.renew_lease(lease, ttl_ms=self._ttl_ms)
+
+    def _left_ms(self, lease: WorkflowLease) -> float:
+        return self._manager.remaining_ms(lease)
+
+    def _keep(self, lease: WorkflowLease) -> None:
+        self._lease = lease
+        self._issues_until = self._manager.now() + self._left_ms(lease) / 1000 - self._ttl_ms / 3000
+        self._changed.set()
+
     async def __aenter__(self) -> Self:
-        self._lease = await self._manager._acquire(self._resource_id, self._lease_id, self._ttl_ms)  # noqa: SLF001  # its other half
+        self._keep(await self._take())
         self._owner = asyncio.current_task()
         if self._owner is not None:
             self._cancelling = self._owner.cancelling()
@@ -324,6 +376,7 @@ class HeldLease:
     async def _stop_renewing(self) -> asyncio.CancelledError | None:
         """The renewer does not outlive this, also when its owner is in a hurry; that it was is said afterwards."""
         renewer, self._renewer = self._renewer, None
+        self._changed.set()
         hurried = None
         if renewer is not None:
             renewer.cancel()
@@ -340,50 +393,86 @@ class HeldLease:
         """A lease that cannot be released runs out by itself."""
         lease = self.lease
         try:
-            async with asyncio.timeout(self._manager.remaining_ms(lease) / 1000):
+            async with asyncio.timeout(self._left_ms(lease) / 1000):
                 await self._manager.release_lease(lease.workflow_id, lease.lease_id)
         except (ModelOnexError, TimeoutError):
             return
 
     async def _renew(self) -> None:
-        third_s = self._ttl_ms / 3000
-        wait_s = third_s - (self._ttl_ms - self._manager.remaining_ms(self.lease)) / 1000
+        wait_s = self._until_renewal_s(self.lease)
         while True:
             await asyncio.sleep(max(0.0, wait_s))
             lease = self.lease
+            third_s = self._ttl_ms / 3000
             try:
-                async with asyncio.timeout(min(third_s, self._manager.remaining_ms(lease) / 1000)):
-                    self._lease = await self._manager.renew_lease(lease, ttl_ms=self._ttl_ms)
-                wait_s = third_s - (self._ttl_ms - self._manager.remaining_ms(lease)) / 1000
+                async with asyncio.timeout(min(third_s, self._left_ms(lease) / 1000)):
+                    self._keep(await self._prolong(lease))
+                wait_s = self._until_renewal_s(lease)
             except (LeaseExpiredError, LeaseValidationError) as error:
                 if not await self._come_back(error):
                     return
                 wait_s = third_s
             except (ModelOnexError, TimeoutError) as error:  # the store is away: ask again, soon
-                if self._manager.remaining_ms(lease) > 0:
+                if self._left_ms(lease) > 0:
                     wait_s = third_s / 4
                 elif await self._come_back(error):
                     wait_s = third_s
                 else:
                     return
 
+    def _until_renewal_s(self, lease: WorkflowLease) -> float:
+        return (self._left_ms(lease) - self._ttl_ms * 2 / 3) / 1000
+
     async def _come_back(self, error: Exception) -> bool:
         """A new lease, or the end of the block."""
         if self._on_lapse == "reacquire":
             try:
                 async with asyncio.timeout(self._ttl_ms / 1000):
-                    self._lease = await self._manager._acquire(self._resource_id, None, self._ttl_ms)  # noqa: SLF001  # as above
+                    self._keep(await self._manager._acquire(self._resource_id, None, self._ttl_ms))  # noqa: SLF001  # as above
             except (ModelOnexError, TimeoutError) as refused:
                 error = refused
             else:
                 return True
+        self._lose(error)
+        return False
+
+    def _lose(self, error: Exception) -> None:
         resource = identifier(self._resource_id)
         why = str(error) or "It could not be renewed in time."
         self._lost = LeaseExpiredError(
             f"lease of {resource!r}: lost by {self._manager.holder}. {why}",
             context={"resource": resource, "holder": self._manager.holder},
         )
+        self._changed.set()
         if self._owner is not None and self._renewer is not None:
             self._stopped = True
             self._owner.cancel()
-        return False
+            if self._renewer is not asyncio.current_task():
+                self._renewer.cancel()
+
+
+class _WatchedLease(HeldLease):
+    """A lease of another manager: verified over and over instead of renewed, and never released. Its length is what
+    was left of it when it was verified last.
+    """
+
+    def __init__(self, manager: LeaseManager, resource_id: UUID | str, lease_id: UUID | str) -> None:
+        super().__init__(manager, resource_id, lease_id, 0, on_lapse="stop", release=False)
+        self._given_id = lease_id
+        self._since = 0.0
+
+    async def _take(self) -> WorkflowLease:
+        resource = identifier(self._resource_id)
+        return await self._seen(self._manager.store.verify(resource, identifier(self._given_id)))
+
+    async def _prolong(self, lease: WorkflowLease) -> WorkflowLease:
+        return await self._seen(self._verify(lease))
+
+    async def _seen(self, verifying: Awaitable[LeaseRecord]) -> WorkflowLease:
+        since = self._manager.now()
+        record = await verifying
+        self._ttl_ms, self._since = record.remaining_ms, since
+        return lease_of(record, self._resource_id, self._given_id)
+
+    def _left_ms(self, lease: WorkflowLease) -> float:  # noqa: ARG002  # of its base; there is one only
+        return max(0.0, self._ttl_ms - (self._manager.now() - self._since) * 1000)

@@ -1,23 +1,22 @@
 """A pipeline over the items of a list, on workers: `parallel` of a compute contract (3.1, 3.3).
 
-Each worker compiles the contract once and takes chunks. A limit of the whole call kills the processes; a limit of a
-step is held by an alarm in the worker, whose process the kernel ends when the step goes on behind it. The contract's
-own schemas judge the whole input and the whole output, here.
+Each worker compiles the contract once, says that it is ready, and takes chunks. A limit of the whole call counts from
+then, and kills the processes; a limit of a step is held by an alarm in the worker, whose process the kernel ends when
+the step goes on behind it. The contract's own schemas judge the whole input and the whole output, here.
 """
 
-import asyncio
 import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from math import inf
-from typing import cast
+from typing import Final, cast
 
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.mixins.chunk_worker import Work
-from omnibase_core.mixins.compute_parallel import Backend, OnProgress, run_chunks
+from omnibase_core.mixins.compute_parallel import Backend, ChunksTimedOutError, OnProgress, run_chunks
 from omnibase_core.mixins.pipeline_worker import Alarm
 from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import (
     ModelComputeParallelConfig,
@@ -31,35 +30,41 @@ from omnibase_core.utils.compute_plan import ComputePlan, compile_again
 from omnibase_core.utils.compute_run import ComputeRun, now
 from omnibase_core.utils.compute_schemas import Documents
 
-GRACE_SECONDS = 0.1
-"""What a step has beyond its limit to stop by itself."""
+GRACE_SECONDS: Final = 0.1
+"""What the pipeline has beyond its limit to stop by itself."""
+_ALARM_SECONDS: Final = 0.2
+"""What a step has beyond its limit: more, because behind that of the pipeline its caller says more than an alarm."""
 
 
 class ItemsWork:
-    """The pipeline of a contract for the items of a chunk. Pickles as the contract, and is compiled where it works."""
+    """The pipeline of a contract for the items of a chunk. Pickles as the contract, and is compiled where it works.
 
-    def __init__(self, plan: ComputePlan, deadline: float, *, alarmed: bool) -> None:
-        self._plan: ComputePlan | None = plan
-        self._contract = (plan.subcontract, plan.documents)
-        self._deadline = deadline
+    The limit of the pipeline counts from when that is done.
+    """
+
+    def __init__(self, plan: ComputePlan, *, alarmed: bool) -> None:
+        self._plan = plan
         self._alarmed = alarmed
+        self._deadline = self._limit()
 
-    def __getstate__(self) -> tuple[ModelComputeSubcontract, Documents, float, bool]:
-        return (*self._contract, self._deadline, self._alarmed)
+    def __getstate__(self) -> tuple[ModelComputeSubcontract, Documents, bool]:
+        return self._plan.subcontract, self._plan.documents, self._alarmed
 
-    def __setstate__(self, state: tuple[ModelComputeSubcontract, Documents, float, bool]) -> None:
-        subcontract, documents, self._deadline, self._alarmed = state
-        self._contract = (subcontract, documents)
-        self._plan = None
+    def __setstate__(self, state: tuple[ModelComputeSubcontract, Documents, bool]) -> None:
+        subcontract, documents, self._alarmed = state
+        self._plan = compile_again(subcontract, documents)
+        self._deadline = self._limit()
+
+    def _limit(self) -> float:
+        seconds = self._plan.limit_seconds
+        return inf if seconds is None else now() + seconds
 
     def __call__(self, chunk: Chunk) -> ItemsDone:
-        if self._plan is None:
-            self._plan = compile_again(*self._contract)
         items = cast("list[JsonValue]", chunk)  # of an input of JSON
         if not self._alarmed:
             return run_items(self._plan.steps, items, self._deadline)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        alarm = Alarm(self._deadline, GRACE_SECONDS)
+        alarm = Alarm(self._deadline, _ALARM_SECONDS)
         try:
             return run_items(self._plan.steps, items, self._deadline, alarm)
         finally:
@@ -85,7 +90,7 @@ async def run_over_items(
         if plan.check_input is not None:
             plan.check_input(data)
         items = [] if plan.find_items is None else plan.find_items(data)
-        output = gather(await _parts(plan, items, began, on_progress, cluster), run)
+        output = gather(await _parts(plan, items, on_progress, cluster), run)
         if plan.check_output is not None:
             plan.check_output(output)
     except ModelOnexError as failed:
@@ -97,7 +102,6 @@ async def run_over_items(
 async def _parts(
     plan: ComputePlan,
     items: list[JsonValue],
-    began: float,
     on_progress: OnProgress | None,
     cluster: Callable[[], Executor] | None,
 ) -> Sequence[ItemsDone]:
@@ -105,21 +109,18 @@ async def _parts(
     backend = cast("Backend", parallel.chosen_backend)  # its pattern allows no other
     limit = plan.limit_seconds
     alarmed = plan.small_input is not None and backend == "processes" and hasattr(signal, "setitimer")
-    work = ItemsWork(plan, inf if limit is None else began + limit, alarmed=alarmed)
     try:
-        async with asyncio.timeout(None if limit is None else limit + GRACE_SECONDS) as timer:
-            return await run_chunks(
-                Work(work, "parallel"),
-                items,
-                workers=parallel.worker_count,
-                backend=backend,
-                chunk_size=parallel.chunk_size,
-                on_progress=on_progress,
-                cluster=cluster,
-            )
-    except TimeoutError:
-        if not timer.expired():
-            raise
+        return await run_chunks(
+            Work(ItemsWork(plan, alarmed=alarmed), "parallel"),
+            items,
+            workers=parallel.worker_count,
+            backend=backend,
+            chunk_size=parallel.chunk_size,
+            on_progress=on_progress,
+            cluster=cluster,
+            limit_seconds=None if limit is None else limit + GRACE_SECONDS,
+        )
+    except ChunksTimedOutError:
         raise ModelOnexError(
             f"the pipeline: stopped, its limit is {(limit or 0.0) * 1e3:.0f} ms, for {len(items)} items",
             EnumCoreErrorCode.TIMEOUT,

@@ -1,27 +1,33 @@
 """A guard over computations that must be pure: it fails one that does I/O, or reads the clock or randomness.
 
-Two hooks of the interpreter see it. Audit events tell of files, sockets and processes. The profile function of the
-thread sees each call of a built-in function, whatever name the program has for it: `time.time`, `datetime.now`,
-`os.urandom`, the start of a thread, the hidden generator of `random` (one that was seeded is fine). What is seen raises
-where it happens, and again when the guard is left, should the computation have swallowed it.
+Two hooks of the interpreter see it. Audit events tell of files, sockets, processes and look-ups in a container. The
+profile function of the thread sees each call of a built-in function, whatever name the program has for it: `time.time`,
+`time.gmtime` without a time, `datetime.now`, `os.stat`, `os.urandom`, `print`, reading and writing of a file that is
+open, the start of a thread or work for one, the hidden generator of `random` (one that was seeded is fine). What is
+seen raises where it happens, and again when the guard is left, should the computation have swallowed it.
 
 A guard counts for its context: other threads and tasks are not judged, and a thread cannot be started under it. It is
-for development and tests, not a jail: calls are some times slower under it, and it does not see calls that C code makes
-(`map(time.time, ...)`) or the environment. Imports may read files. What the garbage collector runs is not judged: it
-comes whenever it likes, with the finalisers of objects and the callbacks of libraries that the computation never knew.
+for development and tests, not a jail: calls are some times slower under it. It does not see calls that C code makes
+(`map(time.time, ...)`, what `print` does to a `file` that it was given), arguments that say what leaving them out would
+(`time.gmtime(None)`) or stand in a list (`time.gmtime(*given)`), services that were looked up before, or the
+environment, with the ids of processes. Imports may read files. What the garbage collector runs is not judged: it comes
+whenever it likes, with the finalisers of objects and the callbacks of libraries that the computation never knew.
 """
 
 import functools
 import gc
 import inspect
+import io
 import random
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from datetime import date
+from opcode import opname
+from queue import SimpleQueue
 from types import BuiltinFunctionType, FrameType, TracebackType
-from typing import Final, ParamSpec, Self, TypeVar, cast
+from typing import Final, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
@@ -31,6 +37,7 @@ R = TypeVar("R")
 Profile = Callable[[FrameType, str, object], object]
 
 _EVENTS: Final = {"open": "a file", "builtins.input": "the terminal"}
+_NAMING_EVENTS: Final = frozenset({"open", "onex.get_service"})
 _EVENT_FAMILIES: Final = {
     "socket": "a socket",
     "os": "files or processes",
@@ -50,6 +57,7 @@ _EVENT_FAMILIES: Final = {
     "webbrowser": "a browser",
     "mmap": "shared memory",
     "fcntl": "a file",
+    "onex": "a service",
 }
 _TIME: Final = frozenset(
     name + unit
@@ -59,10 +67,23 @@ _TIME: Final = frozenset(
 _NOW: Final = frozenset({"now", "utcnow", "today"})
 _SYSTEM_RANDOM: Final = frozenset({"urandom", "getrandom", "generate_time_safe"})
 _GENERATOR: Final = frozenset({"random", "getrandbits"})
-_CLOCK: Final = _TIME | {"localtime", "sleep"}
+_CLOCK: Final = _TIME | {"localtime", "ctime", "sleep"}
+_TIMES_TAKEN: Final[Mapping[str, int]] = {"gmtime": 1, "asctime": 1, "strftime": 2}
+"""With so many arguments they look at no clock."""
+_FILES: Final = frozenset(
+    {"stat", "lstat", "fstat", "statvfs", "fstatvfs", "access", "readlink", "getcwd", "getcwdb", "mkfifo", "mknod"}
+    | {"read", "readv", "pread", "preadv", "write", "writev", "pwrite", "pwritev", "copy_file_range", "sendfile"}
+)
+_STREAM: Final = frozenset(
+    {"read", "read1", "readinto", "readinto1", "readline", "readlines", "readall", "write", "writelines"}
+)
 _THREADS: Final = frozenset({"start_new_thread", "start_joinable_thread"})
-_NAMES: Final = _CLOCK | _THREADS | _NOW | _SYSTEM_RANDOM | _GENERATOR | {"seed"}
+_NAMES: Final = frozenset().union(
+    *(_CLOCK, _TIMES_TAKEN, _FILES, _STREAM, _THREADS, _NOW, _SYSTEM_RANDOM, _GENERATOR),
+    {"seed", "times", "print", "put"},
+)
 _OUR_STEPS: Final = "omnibase_core.utils."
+_POOL: Final = "concurrent.futures.thread"
 _IMPORTER: Final = "<frozen importlib._bootstrap_external>"
 _SHARED_GENERATOR: Final = cast("object", random.random.__self__)  # type: ignore[attr-defined]  # a bound method of it
 
@@ -71,6 +92,33 @@ class PurityError(ModelOnexError):
     """A computation that has to be pure was not. `context["impure"]` says what it touched."""
 
     default_code = EnumCoreErrorCode.OPERATION_FAILED
+
+
+class _Thread(threading.local):
+    """How many guards a thread is in, and the profile function that it had before the first of them.
+
+    Those of tasks end in any order, so none of them can put back what it found.
+    """
+
+    guards: int = 0
+    before: object = None
+
+    def enter(self) -> None:
+        if not self.guards:
+            self.before = sys.getprofile()
+        self.guards += 1
+        sys.setprofile(_profile)
+
+    def leave(self) -> None:
+        self.guards -= 1
+        if self.guards:
+            sys.setprofile(_profile)  # the interpreter drops one that raised
+            return
+        sys.setprofile(cast("Profile | None", self.before))  # what getprofile gave
+        self.before = None
+
+
+_thread: Final = _Thread()
 
 
 class PurityGuard:
@@ -86,22 +134,20 @@ class PurityGuard:
         self._name = name
         self._timed = timed
         self._token: Token[PurityGuard | None] | None = None
-        self._before: object = None
         self.violation: PurityError | None = None
 
     def __enter__(self) -> Self:
         _install()
         _surround_collections()
         self.violation = None
-        self._before = sys.getprofile()
         self._token = _guard.set(self)
-        sys.setprofile(_profile)
+        _thread.enter()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        sys.setprofile(cast("Profile | None", self._before))  # what getprofile gave
+        _thread.leave()
         if self._token is not None:
             _guard.reset(self._token)
         violation = self.violation
@@ -181,14 +227,14 @@ def _collection_ends(phase: str, _info: object) -> None:
         _collecting.discard(threading.get_ident())
 
 
-def _audit(event: str, args: tuple[object, ...]) -> None:
-    guard = _guard.get()
+def _audit(event: str, args: tuple[object, ...], guard_of: "Callable[[], PurityGuard | None]" = _guard.get) -> None:
+    guard = guard_of()  # a default: hooks outlive the names of their module when the interpreter ends
     if guard is None or threading.get_ident() in _collecting:
         return
     what = _EVENTS.get(event) or _EVENT_FAMILIES.get(event.partition(".")[0])
     if what is None or sys._getframe(1).f_code.co_filename == _IMPORTER:  # noqa: SLF001  # there is no other way to ask
         return
-    raise guard.blame(what, event if event != "open" else f"open {args[0]!r}")
+    raise guard.blame(what, event if event not in _NAMING_EVENTS else f"{event} {args[0]!r}")
 
 
 def _profile(frame: FrameType, event: str, called: object) -> None:
@@ -205,8 +251,16 @@ def _profile(frame: FrameType, event: str, called: object) -> None:
 def _touched(called: BuiltinFunctionType, frame: FrameType) -> str | None:
     name, owner = called.__name__, called.__self__
     module = called.__module__
-    if name in _CLOCK and module == "time":
-        return "the clock"
+    if module == "time":
+        return "the clock" if name in _CLOCK or _lacks_time(name, frame) else None
+    if module in {"posix", "nt"} and (name in _FILES or name == "times"):
+        return "the clock" if name == "times" else None if _importing(frame) else "a file"
+    if name in _STREAM and isinstance(owner, io.IOBase):
+        return "an open file" if _is_open_file(owner) and not _importing(frame) else None
+    if name == "print" and module == "builtins":
+        return "the terminal" if "file" not in _call_site(frame).keywords else None
+    if name == "put" and isinstance(owner, SimpleQueue):
+        return "threads" if frame.f_globals.get("__name__") == _POOL else None
     if name in _NOW and isinstance(owner, type) and issubclass(owner, date):
         return "the clock"
     if name in _SYSTEM_RANDOM and module in {"posix", "nt", "_uuid"}:
@@ -219,6 +273,51 @@ def _touched(called: BuiltinFunctionType, frame: FrameType) -> str | None:
         if name == "seed" and frame.f_locals.get("a", owner) is None:
             return "randomness"
     return None
+
+
+def _lacks_time(name: str, frame: FrameType) -> bool:
+    given = _call_site(frame).arguments
+    return given is not None and given < _TIMES_TAKEN.get(name, 0)
+
+
+def _is_open_file(stream: io.IOBase) -> bool:
+    """Not so bytes and text in memory."""
+    try:
+        stream.fileno()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code.co_filename != _IMPORTER:
+        frame = frame.f_back
+    return frame is not None
+
+
+class _CallSite(NamedTuple):
+    """What the bytecode tells of the arguments of a call. arguments: None when it does not tell how many."""
+
+    arguments: int | None
+    keywords: Sequence[str] = ()
+
+
+def _call_site(frame: FrameType) -> _CallSite:
+    """Of the call that a frame is at: a profile function is not told the arguments."""
+    code, at = frame.f_code.co_code, frame.f_lasti
+    name = opname[code[at]]
+    if name == "CALL_FUNCTION_EX":
+        return _CallSite(None, ["file"] if code[at + 1] & 1 else [])  # a map of keywords may have any
+    before = at - 2
+    while opname[code[before]] in {"CACHE", "PRECALL"}:
+        before -= 2
+    if name != "CALL_KW" and opname[code[before]] != "KW_NAMES":
+        return _CallSite(code[at + 1])
+    index = code[before + 1]
+    if opname[code[before - 2]] == "EXTENDED_ARG":
+        index += code[before - 1] << 8
+    names: Sequence[str] = frame.f_code.co_consts[index]
+    return _CallSite(code[at + 1], names)
 
 
 def _place(frame: FrameType) -> str:

@@ -133,15 +133,8 @@ class ActionValidator:
         Raises like `update_state_with_action`; what `carry_out` raises; OUTCOME_UNKNOWN for an action that was begun
         and of whose end nothing is known; VALIDATION_ERROR and CONFIGURATION_ERROR.
         """
-        if action.action_type is EnumActionType.UPDATE_STATE:
-            epoch = await self._states.update_state_with_action(action, _payload(action, "state"))
-            return ActionResult(action.action_id, EnumActionStatus.COMPLETED, epoch)
-        if action.action_type is EnumActionType.ROLLBACK_STATE:
-            wanted = _payload(action, "epoch")
-            if not isinstance(wanted, int) or isinstance(wanted, bool):
-                raise _unfit(action, f"`epoch` is {wanted!r}; a number, please")
-            epoch = await self._states.roll_back_with_action(action, wanted)
-            return ActionResult(action.action_id, EnumActionStatus.COMPLETED, epoch)
+        if action.action_type in {EnumActionType.UPDATE_STATE, EnumActionType.ROLLBACK_STATE}:
+            return await self._change_state(action)
         carry_out = _nothing if action.action_type is EnumActionType.CHECKPOINT_STATE else self._carry_out
         if carry_out is None:
             raise ModelOnexError(
@@ -153,6 +146,18 @@ class ActionValidator:
         self._leases.require_time(action.resource, action.lease_id)
         known = await self._leases.store.begin(action, self._token(action))
         return await self._run(action, carry_out) if known is None else _repeated(action, known)
+
+    async def _change_state(self, action: ModelAction) -> ActionResult:
+        stood_at = await self._states.get_current_epoch(action.resource)
+        if action.action_type is EnumActionType.UPDATE_STATE:
+            epoch = await self._states.update_state_with_action(action, _payload(action, "state"))
+        else:
+            wanted = _payload(action, "epoch")
+            if not isinstance(wanted, int) or isinstance(wanted, bool):
+                raise _unfit(action, f"`epoch` is {wanted!r}; a number, please")
+            epoch = await self._states.roll_back_with_action(action, wanted)
+        known = stood_at >= epoch  # only an action that was written then is told its epoch again
+        return ActionResult(action.action_id, EnumActionStatus.COMPLETED, epoch, repeated=known)
 
     async def _run(self, action: ModelAction, carry_out: CarryOut) -> ActionResult:
         store = self._leases.store

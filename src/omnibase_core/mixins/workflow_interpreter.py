@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
-from omnibase_core.enums.enum_workflow import EnumWorkflowCoordination
+from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowCoordination
 from omnibase_core.errors.onex_error import ModelOnexError, WorkflowExecutionError
 from omnibase_core.mixins.workflow_compensation import compensate
 from omnibase_core.mixins.workflow_dependencies import check_dependencies
@@ -123,7 +123,10 @@ def _aborted(run: WorkflowRun) -> WorkflowExecutionError:
 
 
 def _undone(run: WorkflowRun) -> str:
-    return f", {len(run.undone)} compensation{'s' * (len(run.undone) != 1)}" if run.undone else ""
+    count = len(run.undone)
+    failed = sum(isinstance(each, dict) and each["status"] != EnumStepStatus.COMPLETED.value for each in run.undone)
+    said = f", {count} compensation{'s' * (count != 1)}" if count else ""
+    return f"{said} ({failed} failed)" if failed else said
 
 
 def _failure(run: WorkflowRun, said: str, error: StepError) -> WorkflowExecutionError:

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_action import EnumActionStatus, EnumLeaseEvent
 from omnibase_core.errors.onex_error import EpochMismatchError
-from omnibase_core.mixins.lease_manager import LeaseManager
+from omnibase_core.mixins.lease_manager import HeldLease, LeaseManager
 from omnibase_core.models.model_action import identifier
 from omnibase_core.models.model_orchestrator_input import ModelOrchestratorInput
 from omnibase_core.models.model_orchestrator_output import ModelOrchestratorOutput
@@ -25,29 +25,25 @@ _COMPLETED: Final = EnumLeaseEvent.COMPLETED
 
 @asynccontextmanager
 async def leased(
-    manager: LeaseManager, input_data: ModelOrchestratorInput, ttl_ms: int | None
-) -> AsyncIterator[WorkflowLease]:
+    manager: LeaseManager, input_data: ModelOrchestratorInput, ttl_ms: int | None, *, asks: bool
+) -> AsyncIterator[HeldLease]:
     """Hold the lease of a workflow: that which the input names and which stays with the caller, or a new one.
 
-    One that this manager was not given is only verified: its holder renews it.
+    One that this manager was not given is only watched: its holder renews it. asks: whether the lease is asked before
+    each step (`HeldLease.may_issue`).
     """
     workflow_id, lease_id = input_data.workflow_id, input_data.lease_id
     if lease_id is not None and manager.token_of(workflow_id, lease_id) is None:
-        lease = await manager.verify_lease(workflow_id, lease_id)
-        _require_epoch(input_data, lease)
-        yield lease
-        return
-    if lease_id is None and getattr(manager.store, "ends_with_holder", False):
-        ttl_ms = MAX_TTL_MS  # it cannot outlive its holder, and a test that skips a week need not renew it all the time
-    held = manager.hold(
-        workflow_id,
-        lease_id=lease_id,
-        ttl_ms=None if lease_id is not None else ttl_ms,
-        release=lease_id is None,
-    )
+        held = manager.watch(workflow_id, lease_id)
+    elif lease_id is not None:
+        held = manager.hold(workflow_id, lease_id=lease_id, release=False)
+    else:
+        if asks and getattr(manager.store, "ends_with_holder", False):
+            ttl_ms = MAX_TTL_MS  # it cannot outlive its holder, and a test that skips a week need not renew it so often
+        held = manager.hold(workflow_id, ttl_ms=ttl_ms)
     async with held:
         _require_epoch(input_data, held.lease)
-        yield held.lease
+        yield held
 
 
 def _require_epoch(input_data: ModelOrchestratorInput, lease: WorkflowLease) -> None:

@@ -171,6 +171,7 @@ class WorkflowRun:
             if not step.pure:
                 self.counted.setdefault(step.index, Counted()).sent[number] = None
         if step.kind is _CHILD and not step.is_service:
+            await self._may_issue(step, number)
             return await self._child(step, scope, call, position, name, alone=number is None)
         try:
             bound = self.runner.bound(step)
@@ -188,10 +189,21 @@ class WorkflowRun:
             return self.runner.run_pure(bound, scope, call, context.clock)
         if not recorded and step.pure:
             return await self.runner.run(bound, scope, call, context.clock, self.deadline)
-        work = partial(self.runner.run, bound, scope, call, context.clock, self.deadline)
+        await self._may_issue(step, number)
+        work = partial(self.runner.run, bound, scope, call, context.clock, self.deadline, context.may_issue)
         if step.connection is not None:
             return await context.tx_step(position, name, step.connection, work)
         return await context.step(position, name, work)
+
+    async def _may_issue(self, step: PlannedStep, number: int | None) -> None:
+        try:
+            await self.context.may_issue()
+        except BaseException:
+            if number is None:
+                self.begun.discard(step.index)  # nothing was sent
+            elif step.index in self.counted:
+                self.counted[step.index].sent.pop(number, None)
+            raise
 
     async def _child(
         self, step: PlannedStep, scope: WorkflowScope, call: StepCall, position: int, name: str, *, alone: bool
@@ -466,7 +478,7 @@ def at(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-async def end_all(tasks: Iterable["asyncio.Task[None]"]) -> None:
+async def end_all(tasks: Iterable["asyncio.Task[object]"]) -> None:
     """Cancel tasks and wait until they have ended, whatever comes in between."""
     open_tasks = [task for task in tasks if not task.done()]
     for task in open_tasks:

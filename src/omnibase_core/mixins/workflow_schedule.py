@@ -218,9 +218,10 @@ class Schedule:
             await self._level(unit)
         else:
             step = self._steps[unit.steps[0]]
-            if not await self._single(unit, step):
-                return  # its items are in the heap; the last one ends the unit
-            await self._run.tell(step)
+            if step.index not in self._run.outcomes:  # else its events did not come, and that was told
+                if not await self._single(unit, step):
+                    return  # its items are in the heap; the last one ends the unit
+                await self._run.tell(step)
         self._finish(unit)
 
     def _finish(self, unit: Unit) -> None:
@@ -243,7 +244,7 @@ class Schedule:
     async def _single(self, unit: Unit, step: PlannedStep) -> bool:
         """Whether the step has ended; False when its items have been put into the heap."""
         run = self._run
-        if step.index in run.outcomes or run.stands_aside(step):
+        if run.stands_aside(step):
             return True
         call = run.call(step)
         scope = run.scope(step, call)
@@ -265,14 +266,25 @@ class Schedule:
         if step.index in self._run.outcomes:
             return
         if outcome is not None:
-            self._run.begun.add(step.index)
-            self._run.settle(step, outcome)
+            await self._without_events(step, outcome)
         self._pending[unit.index] -= 1
         if self._pending[unit.index] == 0:
             self._ready(unit)
             if self._heap:
                 self._help()
         self._wake()
+
+    async def _without_events(self, step: PlannedStep, outcome: StepOutcome) -> None:
+        """The step has failed, though its turn may be yet to come, or never comes."""
+        run = self._run
+        run.begun.add(step.index)
+        run.settle(step, outcome)
+        ends_run = run.aborted is not None
+        run.running += ends_run  # it is not over before this is told
+        try:
+            await run.tell(step)
+        finally:
+            run.running -= ends_run
 
     # items
 

@@ -6,8 +6,9 @@ writes could share a transaction with its record.
 
 import asyncio
 import inspect
+import json
 import random
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, cast
@@ -18,6 +19,7 @@ from pydantic_core import to_jsonable_python
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_effect_outcome import EnumOperationOutcome
+from omnibase_core.enums.enum_effect_types import EnumTransactionState
 from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowStepType
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.logging.redaction import redact, redact_value
@@ -27,6 +29,7 @@ from omnibase_core.mixins.mixin_effect_execution import MixinEffectExecution
 from omnibase_core.mixins.pipeline_limits import run_limited_async
 from omnibase_core.models.contracts.subcontracts.model_effect_subcontract import ModelEffectSubcontract
 from omnibase_core.models.model_effect_input import ModelEffectInput
+from omnibase_core.models.model_effect_output import EffectFailedError
 from omnibase_core.protocols.protocol_workflow_engine import Issued, StepError, StepOutcome, WorkflowBundle
 from omnibase_core.utils.compute_executor import compute_or_raise
 from omnibase_core.utils.compute_plan import ComputePlan
@@ -46,6 +49,8 @@ _KEYS: Final = UUID("5e0f6c58-8f0a-5d0e-9d7b-4b1f3d0c2a77")
 _COMPLETED: Final = EnumStepStatus.COMPLETED
 _FAILED: Final = EnumStepStatus.FAILED
 _UNKNOWN: Final = EnumStepStatus.UNKNOWN
+_NO_EFFECT: Final = frozenset({EnumWorkflowStepType.COMPUTE, EnumWorkflowStepType.REDUCER})
+_STRICT_JSON: Final = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False)
 _HOPELESS: Final = frozenset(
     {
         EnumCoreErrorCode.VALIDATION_ERROR,
@@ -93,10 +98,14 @@ class BoundStep:
 class _Effect(MixinEffectExecution):
     """The contract of an effect step."""
 
-    def __init__(self, container: Container, contract: ModelEffectSubcontract, plan: EffectPlan) -> None:
+    def __init__(
+        self, container: Container, step: PlannedStep, contract: ModelEffectSubcontract, plan: EffectPlan
+    ) -> None:
         self.container = container
         self.effect_subcontract = contract
         self._effect_plan = plan
+        self._name = f"contract {step.node!r}"
+        self._stays = step.connection is None  # else a failure rolls back what it did
 
     async def invoke(self, data: JsonValue, call: StepCall) -> JsonValue:
         if not isinstance(data, dict):
@@ -108,7 +117,7 @@ class _Effect(MixinEffectExecution):
                 metadata={"workflow_id": call.workflow_id, "step_id": call.step_id},
             )
         )
-        return cast("JsonValue", to_jsonable_python(output.result, fallback=str))  # JSON, typed as Any
+        return _json_of(output.result, call, self._name, has_effect=self._stays)
 
 
 class StepRunner:
@@ -152,7 +161,8 @@ class StepRunner:
         if step.is_service:
             key = step.idempotency_key
             repeatable = step.kind is not EnumWorkflowStepType.EFFECT or key is not None
-            return BoundStep(step, invoke=_Service(self.container, name), repeatable=repeatable)
+            service = _Service(self.container, name, has_effect=step.kind not in _NO_EFFECT)
+            return BoundStep(step, invoke=service, repeatable=repeatable)
         node = self._nodes.get(name)
         kind = "nothing" if node is None else node.kind
         if node is None or kind != step.kind.value:
@@ -167,7 +177,8 @@ class StepRunner:
             return BoundStep(step, compute=lambda data, call: _reduced(machine, data, call))
         if kind == "effect":
             plan = cast("EffectPlan", node.plan)  # of this kind
-            effect = _Effect(self.container, cast("ModelEffectSubcontract", node.subcontract), plan)  # of this kind
+            subcontract = cast("ModelEffectSubcontract", node.subcontract)  # of this kind
+            effect = _Effect(self.container, step, subcontract, plan)
             repeatable = all(op.idempotent for op in plan.operations) or step.idempotency_key is not None
             return BoundStep(step, invoke=effect.invoke, repeatable=repeatable)
         raise ModelOnexError(
@@ -200,8 +211,13 @@ class StepRunner:
         call: StepCall,
         clock: Callable[[], float],
         deadline: float | None = None,
+        may_issue: Callable[[], Awaitable[None]] | None = None,
     ) -> StepOutcome:
-        """Carry out a step with its attempts. deadline: of the workflow, by `clock`. Raises cancellation only."""
+        """Carry out a step with its attempts.
+
+        deadline: of the workflow, by `clock`. may_issue: asked before each attempt but the first. Raises cancellation,
+        and what `may_issue` raises.
+        """
         if bound.compute is not None and deadline is None:
             return self.run_pure(bound, scope, call, clock)
         step = bound.step
@@ -224,7 +240,7 @@ class StepRunner:
             except Exception as failure:  # noqa: BLE001  # the boundary of a step, as above
                 problem = failure
                 error = described(failure)
-                unknown = _is_unknown(failure)
+                unknown = _is_unknown(failure, bound)
             status = _UNKNOWN if unknown else _FAILED
             if (
                 attempt >= step.retry.attempts
@@ -238,6 +254,8 @@ class StepRunner:
             if deadline is not None and clock() + delay >= deadline:
                 return StepOutcome(status, None, error, attempt - 1, began, clock(), call.issued)
             await asyncio.sleep(delay)
+            if may_issue is not None:
+                await may_issue()
 
     async def _attempt(
         self, bound: BoundStep, scope: WorkflowScope, call: StepCall, remaining: float | None
@@ -259,9 +277,10 @@ class StepRunner:
 class _Service:
     """A registered service: `await service.execute(parameters)`; looked up at each call, so that it may be replaced."""
 
-    def __init__(self, container: Container, name: str) -> None:
+    def __init__(self, container: Container, name: str, *, has_effect: bool) -> None:
         self._container = container
         self._name = name
+        self._has_effect = has_effect
 
     async def __call__(self, data: JsonValue, call: StepCall) -> JsonValue:
         service = self._container.get_service(self._name)
@@ -275,7 +294,25 @@ class _Service:
         made = execute(data)
         if inspect.isawaitable(made):
             made = await made
-        return cast("JsonValue", to_jsonable_python(made, fallback=str))  # JSON, typed as Any
+        return _json_of(made, call, f"service {self._name!r}", has_effect=self._has_effect)
+
+
+def _json_of(made: object, call: StepCall, who: str, *, has_effect: bool) -> JsonValue:
+    """What a node gave back, as JSON that can be recorded. Raises VALIDATION_ERROR; an effect is done all the same, and
+    its outcome is then `unknown`.
+    """
+    try:
+        value = to_jsonable_python(made, fallback=str)
+        _STRICT_JSON.encode(value).encode()
+    except Exception as error:
+        kind = type(made).__name__
+        said = f"what {who} did is done, but the {kind} that it" if has_effect else f"the {kind} that {who}"
+        raise ModelOnexError(
+            f"step {call.step_id!r}: {said} gave back is no JSON: {error}",
+            EnumCoreErrorCode.VALIDATION_ERROR,
+            {"outcome": EnumOperationOutcome.UNKNOWN.value} if has_effect else {},
+        ) from error
+    return cast("JsonValue", value)  # typed as Any
 
 
 def _computing(step: PlannedStep, plan: ComputePlan) -> BoundStep:
@@ -327,12 +364,25 @@ def described(error: BaseException) -> StepError:
     return StepError(code, kind, redact(f"{kind}: {error}"))
 
 
-def _is_unknown(error: Exception) -> bool:
+def _is_unknown(error: Exception, bound: BoundStep) -> bool:
+    """Whether nobody knows what the attempt did. A service's own TimeoutError says no more than a time of ours."""
     if not isinstance(error, ModelOnexError):
-        return False
+        return isinstance(error, TimeoutError) and not bound.repeatable
+    if _was_done(error, bound.step):
+        return not bound.repeatable
     return (
         error.error_code is EnumCoreErrorCode.OUTCOME_UNKNOWN
         or error.context.get("outcome") == EnumOperationOutcome.UNKNOWN.value
+    )
+
+
+def _was_done(error: ModelOnexError, step: PlannedStep) -> bool:
+    """Whether an effect was carried out and stays, and its answer has not what the contract extracts."""
+    return (
+        isinstance(error, EffectFailedError)
+        and error.error_code is EnumCoreErrorCode.EXTRACTION_ERROR
+        and error.context.get("transaction_state") != EnumTransactionState.ROLLED_BACK.value
+        and step.connection is None
     )
 
 

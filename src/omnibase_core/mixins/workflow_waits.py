@@ -4,18 +4,21 @@ Of a wait's positions 0 is the time at which it began, 1 its outcome, the others
 received for a trigger stands behind all items of its step.
 """
 
+import asyncio
 from datetime import datetime
 from typing import Final
 
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumStepStatus, EnumWorkflowStepType
-from omnibase_core.mixins.workflow_run import WorkflowRun, at, failed_with
-from omnibase_core.mixins.workflow_steps import timed_out
+from omnibase_core.mixins.workflow_run import WorkflowRun, at, end_all, failed_with
+from omnibase_core.mixins.workflow_steps import described, timed_out
 from omnibase_core.protocols.protocol_workflow_engine import (
     BLOCK,
     Signal,
+    StepError,
     StepOutcome,
     WorkflowStoppedError,
     event_topic,
@@ -26,6 +29,11 @@ from omnibase_core.utils.workflow_plan import Condition, PlannedStep, TriggerPla
 _TRIGGER_RECORDS: Final = BLOCK // 2
 _COMPLETED: Final = EnumStepStatus.COMPLETED
 _FAILED: Final = EnumStepStatus.FAILED
+_CUT_OFF: Final = StepError(
+    EnumCoreErrorCode.CANCELLED,
+    "CancelledError",
+    "the wait ended before it did; nobody knows whether it happened",
+)
 
 
 async def await_what_it_says(run: WorkflowRun, step: PlannedStep, scope: WorkflowScope) -> StepOutcome:
@@ -61,34 +69,80 @@ async def _waited(
         late = limit is not None and when > limit
         await run.context.sleep_until(position_of(step.index, 2), limit if late and limit is not None else when)
         return _timeout(run, step, wait, limit) if late else StepOutcome(_COMPLETED, None)
-    number = 2
-    escalate_at = _after(began, wait.escalate_after_ms) if wait.escalation is not None else None
     topic = wait.signal or step.step_id
     if wait.event_type is not None:
         topic = event_topic(step.step_id, [wait.event_type])
-    while True:
-        until = _earliest(limit, escalate_at)
-        signal = await run.context.receive(position_of(step.index, number), topic, until)
-        number += 1
-        if signal is not None:
-            if _wanted(wait, scope, signal):
-                return StepOutcome(_COMPLETED, _value(step, signal))
-            continue
-        if escalate_at is None or until != escalate_at or (limit is not None and limit <= escalate_at):
-            return _timeout(run, step, wait, limit)
-        escalate_at = None
-        if wait.escalation is not None:
-            await _escalate(run, wait.escalation, scope)
+    escalation = None if wait.escalation is None else _Escalation(run, wait.escalation, scope)
+    escalate_at = _after(began, wait.escalate_after_ms) if escalation is not None else None
+    number = 2
+    try:
+        while True:
+            until = _earliest(limit, escalate_at)
+            signal = await run.context.receive(position_of(step.index, number), topic, until)
+            number += 1
+            if signal is not None and _wanted(wait, scope, signal):
+                outcome = StepOutcome(_COMPLETED, _value(step, signal))
+                break
+            if signal is not None:
+                continue
+            if escalation is None or escalate_at is None or until != escalate_at or until == limit:
+                outcome = _timeout(run, step, wait, limit)
+                break
+            escalate_at = None
+            escalation.begin()
+        if escalation is not None:
+            await escalation.end()
+        return outcome
+    finally:
+        if escalation is not None:
+            await escalation.cut_off()
 
 
-async def _escalate(run: WorkflowRun, escalation: PlannedStep, scope: WorkflowScope) -> None:
-    """Tell somebody. A failure is a warning: whoever is waited for may still answer."""
-    call = run.call(escalation)
-    outcome = await run.carry_out(
-        escalation, run.scope(escalation, call, scope.item, scope.index), call, None, recorded=True
-    )
-    if outcome.status is not _COMPLETED and outcome.error is not None:
-        run.warnings.append(f"escalation {escalation.step_id!r} failed: {outcome.error.message}")
+class _Escalation:
+    """Tells somebody, beside the wait: neither its own time nor an answer waits for it.
+
+    It has a record whatever becomes of it, so that a replay has the same warnings.
+    """
+
+    def __init__(self, run: WorkflowRun, step: PlannedStep, scope: WorkflowScope) -> None:
+        self._run = run
+        self._step = step
+        self._scope = scope
+        self._task: asyncio.Task[StepOutcome] | None = None
+
+    def begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> StepOutcome:
+        run, step = self._run, self._step
+        try:
+            call = run.call(step)
+            scope = run.scope(step, call, self._scope.item, self._scope.index)
+            return await run.carry_out(step, scope, call, None, recorded=True)
+        except Exception as error:  # noqa: BLE001  # the boundary of a step
+            return failed_with(error)
+
+    async def cut_off(self) -> None:
+        """Nothing of it goes on; when its run is stopped it ends by that as well."""
+        task = self._task
+        if task is not None:
+            await end_all([task])
+            if not task.cancelled():
+                task.exception()
+
+    async def end(self) -> None:
+        """The wait has ended. A failure is a warning: whoever was waited for may have answered all the same."""
+        task, step = self._task, self._step
+        if task is None:
+            return
+        await self.cut_off()
+
+        async def work() -> StepOutcome:
+            return StepOutcome(EnumStepStatus.UNKNOWN, None, _CUT_OFF) if task.cancelled() else task.result()
+
+        outcome = await self._run.context.step(position_of(step.index), step.step_id, work)
+        if outcome.status is not _COMPLETED and outcome.error is not None:
+            self._run.warnings.append(f"escalation {step.step_id!r} failed: {outcome.error.message}")
 
 
 def _timeout(run: WorkflowRun, step: PlannedStep, wait: WaitPlan, limit: datetime | None) -> StepOutcome:
@@ -144,6 +198,7 @@ class _Trigger:
         self._trigger = trigger
         self._topic = event_topic(step.step_id, trigger.event_types)
         self._number = _TRIGGER_RECORDS
+        self._warned = False
         self._scope = run.scope(step, run.call(step))
 
     def _position(self) -> int:
@@ -154,7 +209,7 @@ class _Trigger:
         return await self._run.context.now(self._position())
 
     async def next(self, deadline: datetime | None) -> tuple[str, str, JsonValue] | None:
-        """Key, type and event of the next that passes the filter; None after the deadline."""
+        """Key, type and event of the next that passes the filter and has a key; None after the deadline."""
         while True:
             signal = await self._run.context.receive(self._position(), self._topic, deadline)
             if signal is None:
@@ -162,20 +217,37 @@ class _Trigger:
             event = signal.payload
             if not isinstance(event, dict) or not _passes(self._trigger.event_filter, self._scope, event):
                 continue
-            return self._key(event), str(event.get("type")), event
+            event_type = str(event.get("type"))
+            key = self._key(event_type, event)
+            if key is not None:
+                return key, event_type, event
 
-    def _key(self, event: JsonValue) -> str:
+    def _key(self, event_type: str, event: JsonValue) -> str | None:
+        """None of an event without what the key is made of. Such a one may be foreign, or the contract wrong: the first
+        is a warning.
+        """
         if self._trigger.event_key is None:
             return ""
         scope = self._scope
         seen = WorkflowScope(scope.input, scope.steps, scope.workflow, scope.item, scope.index, event)
-        return to_json(self._trigger.event_key(seen)).decode()
+        try:
+            return to_json(self._trigger.event_key(seen)).decode()
+        except Exception as error:  # noqa: BLE001  # the boundary of an event: it is not the one
+            if not self._warned:
+                self._warned = True
+                why = described(error).message
+                step_id = self._step.step_id
+                self._run.warnings.append(
+                    f"step {step_id!r} passes over an event {event_type!r} whose key cannot be made: {why}"
+                )
+            return None
 
 
 async def await_trigger(run: WorkflowRun, step: PlannedStep) -> StepOutcome | None:
     """Wait for the events that start a step and keep them in `run.events`; an outcome is a failure.
 
-    Events of one key are joined; the first key of which all types have come starts the step.
+    Events of one key are joined; the first key of which all types have come starts the step. Only events of this key
+    put its start off (`debounce_ms`).
     """
     trigger = step.trigger or TriggerPlan(())
     source = _Trigger(run, step, trigger)
@@ -197,13 +269,13 @@ async def await_trigger(run: WorkflowRun, step: PlannedStep) -> StepOutcome | No
                 break
             if trigger.timeout_ms is not None and deadline == limit:
                 deadline = _earliest(limit, _after(await source.now(), trigger.timeout_ms))
-        while trigger.debounce_ms is not None:
-            later = await source.next(_earliest(limit, _after(await source.now(), trigger.debounce_ms)))
-            if later is None:
-                break
-            if later[0] == key:
-                events[later[1]] = later[2]
-    except Exception as error:  # noqa: BLE001  # the boundary of a step: a key that cannot be made
+        if trigger.debounce_ms is not None:
+            quiet = _after(await source.now(), trigger.debounce_ms)
+            while (later := await source.next(_earliest(limit, quiet))) is not None:
+                if later[0] == key:
+                    events[later[1]] = later[2]
+                    quiet = _after(await source.now(), trigger.debounce_ms)
+    except Exception as error:  # noqa: BLE001  # the boundary of a step: an engine that has no events
         return failed_with(error)
     run.events[step.index] = _joined(events) if len(trigger.event_types) > 1 else events[event_type]
     return None

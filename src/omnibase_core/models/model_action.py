@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Final
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from omnibase_core.enums.enum_action import EnumActionStatus, EnumActionTarget, EnumActionType
 from omnibase_core.models.primitives.finite_json import FiniteJson
+from omnibase_core.models.primitives.frozen_json import FrozenDict, frozen_object
 from omnibase_core.models.primitives.identifiers import new_id
 from omnibase_core.models.primitives.strict_types import FrozenModel, StrictText
 
@@ -20,6 +21,7 @@ Identifier = Annotated[
     UUID | Annotated[StrictText, Field(min_length=1, max_length=200)], Field(union_mode="left_to_right")
 ]
 """A UUID, or a name; text that is a UUID becomes one."""
+_FrozenObject = Annotated[dict[StrictText, FiniteJson], AfterValidator(frozen_object)]
 
 
 def _now() -> datetime:
@@ -46,7 +48,8 @@ class ModelAction(FrozenModel):
     expires_at: with time zone; judged by the clock of the store. issued_at: by the issuer's clock, for people.
     status: as it was when it was issued. What happened later is in the action log.
     metadata: for people and tools, and the fencing token under `lease_token` (see `LeaseManager.issue`).
-    Reading the JSON of an action gives an equal one.
+    Nothing of it can be changed, what stands in `command_payload` and `metadata` neither: both are copies. Reading the
+    JSON of an action gives an equal one.
     """
 
     action_id: UUID = Field(default_factory=new_id)
@@ -54,14 +57,14 @@ class ModelAction(FrozenModel):
     lease_id: Identifier
     epoch: Annotated[int, Field(strict=True, ge=0, lt=1 << 62)]
     target_node: EnumActionTarget
-    command_payload: dict[StrictText, FiniteJson] = Field(default_factory=dict)
+    command_payload: _FrozenObject = Field(default_factory=FrozenDict)
     correlation_id: UUID = Field(default_factory=new_id)
     workflow_id: Identifier | None = None
     issued_at: AwareDatetime = Field(default_factory=_now)
     expires_at: AwareDatetime | None = None
     status: EnumActionStatus = EnumActionStatus.PENDING
     parent_action_id: UUID | None = None
-    metadata: dict[StrictText, FiniteJson] = Field(default_factory=dict)
+    metadata: _FrozenObject = Field(default_factory=FrozenDict)
 
     @property
     def resource(self) -> str:

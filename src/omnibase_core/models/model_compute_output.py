@@ -1,5 +1,6 @@
 """What a compute node was given back: per step, per pipeline, in all."""
 
+from typing import Final
 from uuid import UUID, uuid4
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SerializeAsAny, field_serializer
@@ -9,13 +10,26 @@ from omnibase_core.enums.enum_compute import EnumTransformationType
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.primitives.strict_types import FrozenModel
 
+TOO_DEEP: Final = "(nested too deeply to be shown as JSON)"
+"""Stands for an output that the serializer, which goes 255 levels down, cannot write."""
+_ROOM: Final = 8
+"""Levels that are left for the models around an output, which are written with it in one go."""
+
 
 def _as_json(value: object) -> object:
+    held = value
+    for _ in range(_ROOM):
+        held = [held]
     try:
-        plain: object = to_jsonable_python(value, fallback=str, serialize_unknown=True)
+        plain = to_jsonable_python(held, fallback=str, serialize_unknown=True)
     except UnicodeEncodeError:  # a key with half of a surrogate pair
         return ascii(value)
-    return plain
+    except (ValueError, RecursionError):  # also what is a part of itself
+        return TOO_DEEP
+    for _ in range(_ROOM):
+        plain = plain[0]
+    found: object = plain
+    return found
 
 
 class _Computed(FrozenModel):
@@ -88,6 +102,8 @@ class ModelComputeOutput(BaseModel):
 
 
 class ComputeFailedError(ModelOnexError):
-    """A pipeline that failed. `pipeline_result` is what had been computed by then, also as a dict in `context`."""
+    """A pipeline that failed. `pipeline_result` is what had been computed by then; in `context` it is a dict, in which
+    a text stands for the large outputs.
+    """
 
     pipeline_result: ModelComputePipelineResult | None = None

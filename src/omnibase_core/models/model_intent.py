@@ -1,6 +1,6 @@
 """Intents: side effects as data. A reducer returns them, an effect node carries them out."""
 
-from typing import Annotated
+from typing import Annotated, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
@@ -21,6 +21,15 @@ def _known(value: str) -> str:
 _KNOWN: dict[str, EnumIntentType] = {member.value: member for member in EnumIntentType}
 _Type = Annotated[StrictText, Field(min_length=1, max_length=200), AfterValidator(_known)]
 _Text = Annotated[StrictText, Field(min_length=1, max_length=2000)]
+
+
+DATABASE_WRITE_PARTS: Final = {
+    "insert": frozenset({"data"}),
+    "update": frozenset({"data", "where"}),
+    "upsert": frozenset({"data", "key"}),
+    "delete": frozenset({"where"}),
+}
+"""By operation, what the payload of a `database_write` may have beside it."""
 
 
 class ModelIntent(FrozenModel):

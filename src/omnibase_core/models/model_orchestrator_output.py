@@ -95,8 +95,7 @@ class ModelOrchestratorOutput(BaseModel):
     `failed_steps` and `skipped_steps` name them by status (completed, also if undone afterwards; failed and unknown;
     skipped and cancelled). actions: what was sent to nodes, one action for each step that ran, or for each of its items
     (`item_results`), and for each compensation, with the lease, token and epoch under which it was issued. events: what
-    was told of the steps. compensations: what was undone, in this order. lease_id, epoch: of the run at its end; None
-    of a code-driven one without a lease.
+    was told of the steps. compensations: what was undone, in this order. lease_id, epoch: of the run at its end.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -2,17 +2,31 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_serializer,
+)
 
+from omnibase_core.models.fsm_state import FsmState
 from omnibase_core.models.primitives.identifiers import new_id
 from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _as_it_is(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """A frozen state is not copied into a dict, whose size each action would pay for."""
+    return value if isinstance(value, FsmState) else cast("object", handler(value))  # typed as Any
 
 
 class ModelReducerInput(BaseModel):
@@ -29,7 +43,7 @@ class ModelReducerInput(BaseModel):
 
     data: object = None
     reduction_type: Annotated[StrictText, Field(min_length=1, max_length=100)] = "state_machine"
-    state: StrictText | Mapping[str, object] | None = None
+    state: Annotated[StrictText | Mapping[str, object] | None, WrapValidator(_as_it_is)] = None
     action: Annotated[StrictText, Field(min_length=1, max_length=100)] | None = None
     payload: dict[StrictText, JsonValue] = Field(default_factory=dict)
     streaming_mode: Literal["batch", "incremental", "windowed", "real_time"] = "batch"
@@ -39,3 +53,7 @@ class ModelReducerInput(BaseModel):
     transaction_enabled: StrictFlag = False
     metadata: dict[StrictText, StrictText] = Field(default_factory=dict)
     timestamp: datetime = Field(default_factory=_now)
+
+    @field_serializer("state")
+    def _snapshot(self, state: object) -> object:
+        return state.snapshot() if isinstance(state, FsmState) else state

@@ -16,8 +16,10 @@ from pydantic_core import to_jsonable_python
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_intent import EnumIntentStatus, EnumLedgerState
 from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.logging.redaction import shown_target
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.mixins.intent_attempts import DEFAULT_POLICY, Attempted, attempt, attempt_once
+from omnibase_core.mixins.intent_entry import begin_entry, finish_entry, leave_entry, take_entry_over
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute, ModelIntentRoutes
 from omnibase_core.models.model_effect_input import ModelEffectInput
 from omnibase_core.models.model_intent import ModelIntent
@@ -30,8 +32,6 @@ _RUNNING: Final = EnumLedgerState.RUNNING
 _UNKNOWN: Final = EnumLedgerState.UNKNOWN
 _COMPLETED: Final = EnumLedgerState.COMPLETED
 _FAILED: Final = EnumLedgerState.FAILED
-_MARK_SECONDS: Final = 2.0
-"""How long a cancelled intent may take to write that nobody knows how it ended."""
 
 IntentFunction = Callable[[ModelIntent], Awaitable[object]]
 
@@ -101,8 +101,9 @@ class IntentExecutor(NodeEffect):
         """Carry them out; a failure is in its result and does not stop the others, unless asked.
 
         stop_on_failure: what has not begun when one failed is SKIPPED. Cancellation passes; intents that it interrupts
-        are UNKNOWN in the ledger. Not to be called inside an open transaction on the ledger's connection: what it
-        carried out could be rolled back in the ledger, but not in the world. Store intents in an outbox there.
+        are UNKNOWN in the ledger, those that it kept from running may run again at once. Not to be called inside an
+        open transaction on the ledger's connection: what it carried out could be rolled back in the ledger, but not in
+        the world. Store intents in an outbox there.
         """
         results: list[IntentExecutionResult] = []
         ordered = sorted(intents, key=lambda intent: intent.priority.rank)
@@ -176,8 +177,8 @@ class IntentExecutor(NodeEffect):
             return _Job(intent, route, known)
         if not isinstance(found, ProtocolIntentHandler):
             raise ModelOnexError(
-                f"intent {intent.intent_type!r} to {intent.target!r}: no route; add a row to the routing table "
-                "(intent_type, target, contract), or executor.register(intent_type, target, handler)",
+                f"intent {intent.intent_type!r} to {shown_target(intent.target)!r}: no route; add a row to the routing "
+                "table (intent_type, target, contract), or executor.register(intent_type, target, handler)",
                 EnumCoreErrorCode.CONFIGURATION_ERROR,
             )
         self._handlers[name] = found
@@ -215,15 +216,15 @@ class IntentExecutor(NodeEffect):
         attempted = await attempt(work, job.policy, idempotent=True, limit_s=self.limit_s)
         entry: LedgerEntry | None = standing
         if entry is None:
-            if attempted.done is None and not attempted.unknown and await ledger.begin(key, job.intent) is None:
-                await ledger.finish(key, LedgerOutcome(_FAILED, None, attempted.error, attempted.attempts))
+            if attempted.done is None and not attempted.unknown and await begin_entry(ledger, key, job.intent) is None:
+                await finish_entry(ledger, key, LedgerOutcome(_FAILED, None, attempted.error, attempted.attempts))
             return _result(job.intent, attempted)
         if entry.intent.intent_id == job.intent.intent_id and attempted.attempts > 1:
             return _result(job.intent, Attempted(IntentDone(entry.outcome.result), attempted.attempts))
         return await self._standing(ledger, key, job, entry)
 
     async def _in_two_steps(self, ledger: ProtocolIntentLedger, key: str, job: "_Job") -> IntentExecutionResult:
-        standing = await ledger.begin(key, job.intent)
+        standing = await begin_entry(ledger, key, job.intent)
         return await (self._begun(ledger, key, job) if standing is None else self._standing(ledger, key, job, standing))
 
     async def _standing(
@@ -247,7 +248,7 @@ class IntentExecutor(NodeEffect):
                 "effect. Look, then say onex intents settle"
             )
             return _failed(job.intent, message, EnumCoreErrorCode.OUTCOME_UNKNOWN, 0)
-        if not await ledger.take_over(entry):
+        if not await take_entry_over(ledger, entry):
             message = f"idempotency key {key!r} was taken by another executor at this moment; ask again later"
             return _failed(job.intent, message, EnumCoreErrorCode.CONFLICT, 0)
         return await self._begun(ledger, key, job)
@@ -256,7 +257,7 @@ class IntentExecutor(NodeEffect):
         try:
             attempted = await job.run(self.limit_s)
         except BaseException:
-            await self._mark_unknown(ledger, key)
+            await leave_entry(ledger, key)
             raise
         if attempted.done is not None:
             outcome = LedgerOutcome(_COMPLETED, attempted.done.result, None, attempted.attempts)
@@ -265,21 +266,11 @@ class IntentExecutor(NodeEffect):
             outcome = LedgerOutcome(state, None, attempted.error, attempted.attempts)
         result = _result(job.intent, attempted)
         try:
-            await ledger.finish(key, outcome)
+            await finish_entry(ledger, key, outcome)
         except ModelOnexError as error:
             message = f"{result.error or 'carried out'}; but the ledger did not take the outcome: {error.message}"
             return result.model_copy(update={"error": message})
         return result
-
-    @staticmethod
-    async def _mark_unknown(ledger: ProtocolIntentLedger, key: str) -> None:
-        """On the way out of a cancellation, so not for long; without the mark the entry is UNKNOWN when we are gone."""
-        marking = asyncio.ensure_future(ledger.finish(key, LedgerOutcome(_UNKNOWN, None, "cancelled")))
-        try:
-            await asyncio.wait({marking}, timeout=_MARK_SECONDS)
-        finally:
-            marking.cancel()
-            await asyncio.gather(marking, return_exceptions=True)
 
 
 class _Job:

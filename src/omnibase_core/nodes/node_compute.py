@@ -39,8 +39,10 @@ class NodeCompute(MixinComputeExecution):
     that a registered function runs in a thread for an input with `parallel_enabled`; only contracts have limits of
     time, and may run in a process for them.
 
-    cache_ttl_seconds: how long a result is given back to inputs with `cache_enabled`. purity: `enforce` fails code that
-    opens files or sockets, or reads the clock or randomness, with a PurityError; a contract's steps do none of it.
+    cache_ttl_seconds: how long a result is given back to inputs with `cache_enabled` and the same computation and data,
+    and for a code-driven node the same metadata; what no JSON can hold is computed each time. purity: `enforce` fails
+    code that touches files or sockets, or reads the clock or randomness, with a PurityError; a contract's steps do none
+    of it.
     """
 
     container: ModelONEXContainer
@@ -195,6 +197,6 @@ class NodeCompute(MixinComputeExecution):
             self._cache, self._cached_contract = ResultCache(), contract
         return self._cache.get(key)
 
-    @staticmethod
-    def _cache_key(input_data: ModelComputeInput) -> str | None:
-        return content_key(input_data.computation_type, input_data.data)
+    def _cache_key(self, input_data: ModelComputeInput) -> str | None:
+        seen = (input_data.data, input_data.metadata) if self._is_code_driven else (input_data.data,)
+        return content_key(input_data.computation_type, *seen)

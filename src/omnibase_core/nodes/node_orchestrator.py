@@ -15,7 +15,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import DependencyResolutionError, ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.mixins.effect_binding import Container
-from omnibase_core.mixins.lease_manager import LeaseManager
+from omnibase_core.mixins.lease_manager import HeldLease, LeaseManager
 from omnibase_core.mixins.workflow_lease import ended_actions, leased
 from omnibase_core.mixins.workflow_outcome import output_of
 from omnibase_core.mixins.workflow_runner import WorkflowRunner
@@ -94,13 +94,12 @@ class NodeOrchestrator:
         and VALIDATION_ERROR before the first step; CONFLICT for a `workflow_id` that was used with another input;
         LeaseConflictError when somebody else has the lease; LeaseExpiredError or LeaseValidationError for a lease that
         does not hold or was lost; EpochMismatchError for an `epoch` that is not the last; TIMEOUT when the caller's
-        time is up.
+        time is up. The audit has what was sent until then.
         """
         correlation_id = input_data.correlation_id or current_correlation_id.get() or uuid4()
         if self._is_code_driven or self._bundle is None:
-            if input_data.lease_id is not None:
-                await self._leases().verify_lease(input_data.workflow_id, input_data.lease_id)
-            return await self._by_code(input_data, correlation_id)
+            async with leased(self._leases(), input_data, None, asks=False) as held:
+                return await self._by_code(held, input_data, correlation_id)
         return await self._by_engine(self._bundle, input_data, correlation_id)
 
     async def execute_orchestration(self, input_data: ModelOrchestratorInput) -> ModelOrchestratorOutput:
@@ -119,8 +118,12 @@ class NodeOrchestrator:
     def _leases(self) -> LeaseManager:
         return cast("LeaseManager", self.container.get_service("ProtocolLeaseManager"))  # its key
 
-    async def _by_code(self, input_data: ModelOrchestratorInput, correlation_id: UUID) -> ModelOrchestratorOutput:
+    async def _by_code(
+        self, held: HeldLease, input_data: ModelOrchestratorInput, correlation_id: UUID
+    ) -> ModelOrchestratorOutput:
         began = time.perf_counter()
+        lease = held.lease
+        input_data = input_data.model_copy(update={"lease_id": lease.lease_id, "epoch": lease.epoch})
         token = current_correlation_id.set(correlation_id)
         try:
             result = await self.orchestrate(input_data)
@@ -135,8 +138,9 @@ class NodeOrchestrator:
             ) from error
         finally:
             current_correlation_id.reset(token)
+        ended = {"lease_id": lease.lease_id, "epoch": held.lease.epoch}
         if isinstance(result, ModelOrchestratorOutput):
-            return result
+            return result if result.lease_id is not None else result.model_copy(update=ended)
         seconds = time.perf_counter() - began
         return ModelOrchestratorOutput(
             workflow_id=input_data.workflow_id,
@@ -144,8 +148,8 @@ class NodeOrchestrator:
             operation_id=input_data.operation_id,
             result=result,
             execution_metadata=ModelOrchestrationMetadata(execution_time=seconds, execution_time_ms=seconds * 1000),
-            lease_id=input_data.lease_id,
-            epoch=input_data.epoch,
+            lease_id=lease.lease_id,
+            epoch=held.lease.epoch,
             metadata=input_data.metadata,
         )
 
@@ -158,14 +162,16 @@ class NodeOrchestrator:
             view = await self._run(engine, request, input_data, correlation_id)
             return _judged(view, _output(view, input_data, correlation_id), correlation_id)
         subcontract = getattr(self, "orchestrator_subcontract", None)  # one over services has none
+        ttl_ms = None if subcontract is None else subcontract.lease.ttl_ms
         manager = self._leases()
-        async with leased(manager, input_data, None if subcontract is None else subcontract.lease.ttl_ms) as lease:
-            request = replace(request, fence=(str(lease.lease_id), lease.token))
+        async with leased(manager, input_data, ttl_ms, asks=True) as held:
+            lease = held.lease
+            request = replace(request, fence=(str(lease.lease_id), lease.token), may_issue=held.may_issue)
             is_new = not await _has_ended(engine, request.workflow_id)
             try:
                 view = await self._run(engine, request, input_data, correlation_id)
             except (asyncio.CancelledError, ModelOnexError):
-                with suppress(ModelOnexError):  # the call ends with what it was ended by
+                with suppress(ModelOnexError):  # the call ends with what it was ended by; what was sent is written down
                     view = await engine.query(request.workflow_id)
                     output = _output(view, input_data, correlation_id, lease)
                     if is_new and output is not None:

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import ClassVar, Final, Literal, Self, cast
 from uuid import UUID, uuid4
 
+from pydantic import ValidationError
+
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+from omnibase_core.errors.error_handling import of_validation
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.logging.correlation import current_correlation_id
 from omnibase_core.mixins.effect_binding import Container
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelReducerSubcontract
+from omnibase_core.models.fsm_state import FsmState
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import (
@@ -22,7 +26,6 @@ from omnibase_core.models.model_reducer_output import (
 )
 from omnibase_core.utils.fsm_executor import FsmAction, begin, step
 from omnibase_core.utils.fsm_plan import FsmPlan, plan_of
-from omnibase_core.utils.fsm_state import FsmState
 
 STATE_MACHINE: Final = "state_machine"
 """`reduction_type` of inputs that are about an action."""
@@ -83,9 +86,10 @@ class NodeReducer:
         """Reduce one action; or, when there is none, `data` by the aggregation method that `reduction_type` names, with
         the other fields of a `reduction_config` as `payload`.
 
-        Raises ModelOnexError VALIDATION_ERROR for an input with neither, what the machine or `run_aggregation` raises,
-        and OPERATION_FAILED for what a `reduce` of one's own raises, save that a ModelOnexError passes. An action that
-        a machine ignores is in `events`, and a line of the logger `onex.reducer`.
+        Raises ModelOnexError VALIDATION_ERROR for an input with neither and for data with a wrong method or payload,
+        what the machine or `run_aggregation` raises, and OPERATION_FAILED for what a `reduce` of one's own raises, or
+        returns beside intents, save that a ModelOnexError passes. An action that a machine ignores is in `events`, and
+        a line of the logger `onex.reducer`.
         """
         started = time.perf_counter()
         correlation_id = input_data.correlation_id or current_correlation_id.get() or input_data.operation_id
@@ -113,18 +117,20 @@ class NodeReducer:
         from omnibase_core.mixins.aggregation_run import run_aggregation  # a machine never needs it
         from omnibase_core.models.contracts.model_contract_reducer import ModelContractReducer
 
-        contract = ModelContractReducer.model_validate(
-            {
-                "correlation_id": correlation_id,
-                "input_data": input_data.data,
-                "reduction_config": {**input_data.payload, "aggregation_method": input_data.reduction_type},
-                "streaming_config": {
-                    "enabled": input_data.streaming_mode != "batch",
-                    "chunk_size": input_data.batch_size,
-                },
-                "transaction_config": {"enabled": input_data.transaction_enabled},
-            }
-        )
+        fields = {
+            "correlation_id": correlation_id,
+            "input_data": input_data.data,
+            "reduction_config": {**input_data.payload, "aggregation_method": input_data.reduction_type},
+            "streaming_config": {"enabled": input_data.streaming_mode != "batch", "chunk_size": input_data.batch_size},
+            "transaction_config": {"enabled": input_data.transaction_enabled},
+        }
+        try:
+            contract = ModelContractReducer.model_validate(fields)
+        except ValidationError as error:
+            what = f"data by reduction_type {input_data.reduction_type!r}, with the payload as reduction_config"
+            failure = of_validation(error, f"{type(self).__name__}, {what}")
+            failure.correlation_id = correlation_id
+            raise failure from failure.__cause__
         output = await run_aggregation(contract, self.container)
         return output.model_copy(update={"operation_id": input_data.operation_id})
 
@@ -168,13 +174,14 @@ class NodeReducer:
     def _reduced(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
         try:
             new_state, intents = self.reduce(state, action)
-            return new_state, list(intents)  # the code of a generator runs here
+            return new_state, [_intent(each) for each in intents]  # the code of a generator runs here
         except ModelOnexError:
             raise
         except Exception as error:  # the boundary of a code-driven node
+            place = f"{type(self).__name__}.reduce failed for action {action.trigger!r} with {type(error).__name__}"
+            told = of_validation(error, place).message if isinstance(error, ValidationError) else f"{place}: {error}"
             raise ModelOnexError(
-                f"{type(self).__name__}.reduce failed for action {action.trigger!r} with {type(error).__name__}: "
-                f"{error}; it takes a state and an action, and returns the new state and intents",
+                f"{told}; it takes a state and an action, and returns the new state and intents",
                 EnumCoreErrorCode.OPERATION_FAILED,
                 {"action_id": str(action.action_id)},
                 action.correlation_id,
@@ -200,8 +207,6 @@ class NodeReducer:
 
 
 def _machine_state(plan: FsmPlan, state: object) -> FsmState:
-    if isinstance(state, FsmState):
-        return state
     if isinstance(state, str):
         return begin(plan, {"state": state, "context": plan.initial.context})
     if state is None or isinstance(state, Mapping):
@@ -210,6 +215,10 @@ def _machine_state(plan: FsmPlan, state: object) -> FsmState:
         f"{plan.title}: a state is a snapshot or the name of a state, found {type(state).__name__}",
         EnumCoreErrorCode.VALIDATION_ERROR,
     )
+
+
+def _intent(given: object) -> ModelIntent:
+    return given if isinstance(given, ModelIntent) else ModelIntent.model_validate(given)
 
 
 def _name_of(state: object) -> str | None:

@@ -14,12 +14,16 @@ from omnibase_core.models.model_intent import ModelIntent
 
 @dataclass(frozen=True, slots=True)
 class LedgerOutcome:
-    """How an intent ended: COMPLETED, FAILED, or UNKNOWN when it may have happened."""
+    """How an intent ended: COMPLETED, FAILED, or UNKNOWN when it may have happened.
+
+    settled: a person said so. Of a failure that means that it shall not be tried again.
+    """
 
     state: EnumLedgerState
     result: JsonValue = None
     error: str | None = None
     attempts: int = 0
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,10 @@ class ProtocolIntentLedger(Protocol):
         """Write the outcome of what the caller began."""
         ...
 
+    async def release(self, key: str) -> None:
+        """Forget what the caller began and did not run, so that the key runs again; nothing where that is not so."""
+        ...
+
     async def entry(self, key: str) -> LedgerEntry | None: ...
 
     async def entries(self, state: EnumLedgerState | None = None, limit: int = 1000) -> Sequence[LedgerEntry]:
@@ -59,13 +67,16 @@ class ProtocolIntentLedger(Protocol):
         ...
 
     async def settle(self, key: str, outcome: LedgerOutcome) -> None:
-        """A person's word about an UNKNOWN entry. NOT_FOUND for no such key, CONFLICT for one that is not UNKNOWN,
-        or that another changed in between.
+        """A person's word about an UNKNOWN or FAILED entry, kept as `settled`. NOT_FOUND for no such key, CONFLICT for
+        an entry that runs or is COMPLETED, or that another changed in between.
         """
         ...
 
-    async def reopen(self, key: str) -> None:
-        """Forget an UNKNOWN or FAILED entry, so that the key runs again. Errors as of `settle`."""
+    async def reopen(self, key: str, seen: LedgerEntry | None = None) -> None:
+        """Forget an UNKNOWN or FAILED entry, so that the key runs again. Errors as of `settle`.
+
+        seen: the entry that is meant; CONFLICT for a later one.
+        """
         ...
 
     def transaction(self, connection_name: str) -> AbstractAsyncContextManager[object] | None:

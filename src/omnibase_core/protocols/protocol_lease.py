@@ -154,8 +154,11 @@ class ProtocolLeaseStore(Protocol):
         """Write down, all at once, actions that were carried out under a lease, and how each ended.
 
         Each makes an epoch; the state stays, and is found at the last of them. For those who keep what happens in a
-        journal of their own meanwhile. Returns the epoch afterwards. Raises LeaseExpiredError or LeaseValidationError,
-        by the statement that writes.
+        journal of their own meanwhile. Returns the epoch afterwards.
+
+        Raises LeaseExpiredError, by the statement that writes, when the lease has ended. The entries are written all
+        the same, because it did happen, each at the epoch of its action; no epoch is made. Raises LeaseValidationError,
+        and writes nothing, for a lease that was never given.
         """
         ...
 

@@ -9,7 +9,7 @@ replay still finds each record.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 from uuid import UUID
@@ -164,6 +164,13 @@ class DurableContext(Protocol):
         """The lease under which this process runs the workflow, and its fencing token."""
         ...
 
+    async def may_issue(self) -> None:
+        """Return once something may be sent out under the lease; asked before each attempt of a step that acts.
+
+        Raises WorkflowStoppedError when that will not be any more.
+        """
+        ...
+
     def clock(self) -> float:
         """Seconds since 1970 (UTC), of now and not recorded: for the inside of a step's work only."""
         ...
@@ -254,7 +261,8 @@ class StartRequest:
     workflow_id: asking again with the same id and the same input is the same run; another input is CONFLICT.
     priority: 1 is served first. not_before: None is now. attributes: to search by. deduplication_key: while a run with
     it has not ended, another one is CONFLICT. fence: lease and token of who starts it, under which an engine without
-    leases of its own (`has_leases`) carries it out.
+    leases of its own (`has_leases`) carries it out. may_issue: of that lease, see `HeldLease.may_issue`; such an engine
+    asks it before each step that acts, in this process only.
     """
 
     workflow_id: str
@@ -267,6 +275,13 @@ class StartRequest:
     deduplication_key: str | None = None
     parent_id: str | None = None
     fence: tuple[str, int] | None = None
+    may_issue: Callable[[], Awaitable[None]] | None = None
+
+    def under(self, other: "StartRequest | None") -> "StartRequest":
+        """The same run under the lease of another request; None is under no lease of who asks."""
+        if other is None:
+            return replace(self, fence=None, may_issue=None)
+        return replace(self, fence=other.fence, may_issue=other.may_issue)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ groups are written to a sorted run, which leaves the rest for the sorting and fo
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count
 from typing import Final, cast
 
@@ -45,6 +46,7 @@ from omnibase_core.utils.aggregation_runs import Group, SpilledRuns, SpillFiles,
 from omnibase_core.utils.aggregation_values import CustomMethod, MergeMethod, NumberedFault, PercentileMethod
 from omnibase_core.utils.aggregation_windows import Session, Sessions, Watermark, windows_at
 from omnibase_core.utils.algorithms import ItemFault, Items
+from omnibase_core.utils.exact_sums import BeyondFloatsError
 
 Row = dict[str, object]
 Place = tuple[Key, int, int]
@@ -319,7 +321,8 @@ class Aggregation:
 
     def rows(self) -> Iterator[Row]:
         """A row for each group and window, in the order of the groups: `{<field of group_by>..., window_start,
-        window_end, value}`, windows only where the contract has one. Ends the aggregation.
+        window_end, value}`, windows only where the contract has one. Ends the aggregation. VALIDATION_ERROR for a
+        value beyond the range of floats.
         """
         self._fold_waiting()
         self._take_sessions(None)
@@ -329,19 +332,19 @@ class Aggregation:
                 for place in self._in_order()
             )
             for parts, start, end, state in merged:
-                yield self._row(parts, start, end, self._method.finish(state))
+                yield self._row(parts, start, end, partial(self._method.finish, state))
             return
         self._spill()
         groups = cast("SpilledRuns", self._runs).groups()  # there are some
         if self._sessions is None:
             for group in groups:
-                yield self._row(group.parts, group.start, group.end, self._method.finished(group.sources))
+                yield self._row(group.parts, group.start, group.end, partial(self._method.finished, group.sources))
             return
         sessions = (
             (group.parts, group.start, group.end, self._loaded(self._method.joined(group.sources))) for group in groups
         )
         for parts, start, end, state in self._joined_sessions(sessions):
-            yield self._row(parts, start, end, self._method.finish(state))
+            yield self._row(parts, start, end, partial(self._method.finish, state))
 
     def _loaded(self, rows: Iterator[JsonValue]) -> object:
         if isinstance(self._method, PercentileMethod):
@@ -371,11 +374,17 @@ class Aggregation:
         for session in self._sessions.joined(group):
             yield parts_before or [], session.start, session.end, session.state
 
-    def _row(self, parts: Sequence[JsonValue], start: int, end: int, value: object) -> Row:
+    def _row(self, parts: Sequence[JsonValue], start: int, end: int, finish: Callable[[], object]) -> Row:
         row: Row = dict(zip(self._config.group_by, parts, strict=True))
         if self._window is not None:
             row["window_start"], row["window_end"] = start, end
-        row["value"] = value
+        try:
+            row["value"] = finish()
+        except BeyondFloatsError as error:
+            where = f", {', '.join(f'{name} {value!r}' for name, value in row.items())}" if row else ""
+            raise ModelOnexError(
+                f"{self.title}{where}: {error}", EnumCoreErrorCode.VALIDATION_ERROR, {"group": dict(row)}
+            ) from None
         return row
 
     def result(self) -> object:

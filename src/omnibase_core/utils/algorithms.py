@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, cast
 
+from omnibase_core.utils.chunking import Chunk
 from omnibase_core.utils.exact_sums import (
     SCALE,
     quotient,
@@ -28,7 +29,7 @@ Ordered = int | float | str
 
 
 class ItemFault(Exception):
-    """An item that the algorithm cannot take. `index` counts from 0 in the chunk."""
+    """An item that the algorithm cannot take. `index` counts from 0 in the chunk; out of `finish`, in all items."""
 
     def __init__(self, index: int, problem: str) -> None:
         super().__init__(index, problem)
@@ -51,8 +52,14 @@ class Algorithm(Protocol[S]):
         ...
 
     def finish(self, state: S, /) -> object:
-        """The result, as JSON. Whose state is the result does without."""
+        """The result, as JSON. Whose state is the result does without. Raises ItemFault for one that does not fit."""
         ...
+
+
+def require_field(field: object) -> None:
+    """Raises ValueError for a parameter `field` that names none; those of contracts are of any type."""
+    if field is not None and not (isinstance(field, str) and field):
+        raise ValueError(f"field is the name of a field, found {field!r}")
 
 
 def column(chunk: Items, field: str | None) -> Items:
@@ -154,6 +161,9 @@ class _Sums:
 
     field: str | None = None
 
+    def __post_init__(self) -> None:
+        require_field(self.field)
+
     def process_chunk(self, chunk: Items) -> Total:
         return total_of(column(chunk, self.field))
 
@@ -192,6 +202,7 @@ class Stddev(_Sums):
     ddof: int = 1
 
     def __post_init__(self) -> None:
+        require_field(self.field)
         if self.ddof not in {0, 1} or isinstance(self.ddof, bool):
             raise ValueError(f"ddof is 0 or 1, found {self.ddof!r}")
 
@@ -212,6 +223,9 @@ class Count:
 
     field: str | None = None
 
+    def __post_init__(self) -> None:
+        require_field(self.field)
+
     def process_chunk(self, chunk: Items) -> int:
         if self.field is None:
             return len(chunk)
@@ -225,46 +239,102 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
-class Min:
-    """The least number or text; None of nothing. Of equals, -0.0 and the int come first."""
+class Kinds:
+    """Where the first number and the first text stand among items that have to be all numbers or all text.
 
-    field: str | None = None
+    Which of the two is wrong is known once the first of all items is, so `finish` judges that, and no chunk.
+    """
 
-    def process_chunk(self, chunk: Items) -> Ordered | None:
-        values = ordered_values(column(chunk, self.field))
-        if not values:
-            return None
-        least = min(values)
-        return min((each for each in values if each == least), key=rank)
+    number: int | None = None
+    text: int | None = None
 
-    def merge(self, first: Ordered | None, second: Ordered | None) -> Ordered | None:
-        if first is None or second is None:
-            return second if first is None else first
-        same_kind(first, second)
-        return min(first, second, key=rank)
+    @property
+    def mixed(self) -> bool:
+        return self.number is not None and self.text is not None
 
-    def finish(self, state: Ordered | None) -> Ordered | None:
-        return state
+    def merge(self, other: "Kinds") -> "Kinds":
+        return Kinds(_earlier(self.number, other.number), _earlier(self.text, other.text))
+
+    def require_one(self) -> None:
+        """Raises ItemFault at the first item that is of another kind than those before it."""
+        if self.number is None or self.text is None:
+            return
+        if self.number < self.text:
+            raise ItemFault(self.text, "expected a number as before, found text")
+        raise ItemFault(self.number, "expected text as before, found a number")
+
+
+def _earlier(first: int | None, second: int | None) -> int | None:
+    if first is None or second is None:
+        return second if first is None else first
+    return min(first, second)
+
+
+def kinds_of(values: Items, chunk: Items) -> Kinds:
+    """The kinds of the values of a chunk. Raises ItemFault at the first that is neither a finite number nor text."""
+    kinds = set(map(type, values))
+    if not kinds <= {int, float, str}:
+        for index, item in enumerate(values):
+            if type(item) not in {int, float, str}:
+                raise ItemFault(index, f"expected a number or text, found {_kind(item)}")
+    if float in kinds:
+        require_finite(values)
+    places = chunk.places if isinstance(chunk, Chunk) else range(len(chunk))
+    if len(kinds) == 1 or str not in kinds:
+        first = places[0] if values else None
+        return Kinds(text=first) if str in kinds else Kinds(number=first)
+    text = [type(value) is str for value in values]
+    return Kinds(places[text.index(False)], places[text.index(True)])
 
 
 @dataclass(frozen=True, slots=True)
-class Max:
-    """The greatest number or text; None of nothing. Of equals, 0.0 and the float come last, and so win."""
+class Best:
+    """Partial state of `min` and `max`. value: None of nothing, and of kinds that have no common order."""
 
+    kinds: Kinds
+    value: Ordered | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Extreme:
     field: str | None = None
 
-    def process_chunk(self, chunk: Items) -> Ordered | None:
-        values = ordered_values(column(chunk, self.field))
-        if not values:
-            return None
-        most = max(values)
-        return max((each for each in values if each == most), key=rank)
+    def __post_init__(self) -> None:
+        require_field(self.field)
 
-    def merge(self, first: Ordered | None, second: Ordered | None) -> Ordered | None:
-        if first is None or second is None:
-            return second if first is None else first
-        same_kind(first, second)
-        return max(first, second, key=rank)
+    def process_chunk(self, chunk: Items) -> Best:
+        given = column(chunk, self.field)
+        kinds = kinds_of(given, chunk)
+        if not given or kinds.mixed:
+            return Best(kinds)
+        values = cast("Sequence[Ordered]", given)  # of one kind, as just seen
+        found = self._best_of(values)
+        return Best(kinds, self._best_of([each for each in values if each == found], by_rank=True))
 
-    def finish(self, state: Ordered | None) -> Ordered | None:
-        return state
+    def merge(self, first: Best, second: Best) -> Best:
+        kinds = first.kinds.merge(second.kinds)
+        found = [state.value for state in (first, second) if state.value is not None]
+        return Best(kinds, self._best_of(found, by_rank=True) if found and not kinds.mixed else None)
+
+    def finish(self, state: Best) -> Ordered | None:
+        state.kinds.require_one()
+        return state.value
+
+    def _best_of(self, values: Sequence[Ordered], *, by_rank: bool = False) -> Ordered:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Min(_Extreme):
+    """The least number or text; None of nothing. Of equals, -0.0 and the int come first."""
+
+    def _best_of(self, values: Sequence[Ordered], *, by_rank: bool = False) -> Ordered:
+        return min(values, key=rank) if by_rank else min(values)
+
+
+@dataclass(frozen=True, slots=True)
+class Max(_Extreme):
+    """The greatest number or text; None of nothing. Of equals, 0.0 and the float come last, and so win."""
+
+    def _best_of(self, values: Sequence[Ordered], *, by_rank: bool = False) -> Ordered:
+        return max(values, key=rank) if by_rank else max(values)

@@ -4,12 +4,14 @@ The first two and `sort` need all values at the end, whatever they do; the other
 """
 
 import json
+import sys
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from fractions import Fraction
-from operator import itemgetter
+from itertools import pairwise
+from operator import attrgetter, itemgetter
 from typing import Final, cast
 
 from omnibase_core.utils.algorithms import (
@@ -17,6 +19,7 @@ from omnibase_core.utils.algorithms import (
     Count,
     ItemFault,
     Items,
+    Kinds,
     Max,
     Mean,
     Min,
@@ -25,16 +28,17 @@ from omnibase_core.utils.algorithms import (
     Sum,
     column,
     ints_and_floats,
-    ordered_values,
+    kinds_of,
     rank,
+    require_field,
     require_finite,
-    same_kind,
 )
 from omnibase_core.utils.chunking import Chunk
 from omnibase_core.utils.exact_sums import quotient
 
 Number = int | float
-_MAX_BINS = 100_000
+_BINS: Final = 10
+_MAX_BINS: Final = 100_000
 
 
 def _numbers_in_order(chunk: Items) -> list[Number]:
@@ -61,6 +65,9 @@ def _at(values: Sequence[Number], percent: Number) -> Number:
 class _Distribution:
     field: str | None = None
 
+    def __post_init__(self) -> None:
+        require_field(self.field)
+
     def process_chunk(self, chunk: Items) -> list[Number]:
         return _numbers_in_order(column(chunk, self.field))
 
@@ -86,6 +93,7 @@ class Percentile(_Distribution):
     percentile: Number | Sequence[Number] = 50
 
     def __post_init__(self) -> None:
+        require_field(self.field)
         wanted: Sequence[object] = self.percentile if isinstance(self.percentile, list | tuple) else [self.percentile]
         for each in wanted:
             if not isinstance(each, int | float) or isinstance(each, bool) or not 0 <= each <= 100:
@@ -102,26 +110,37 @@ class Histogram:
     """How many numbers fall into each bin: `{edges, counts, below, above}`.
 
     A bin has its lower edge, and the last one its upper edge too. Given are `edges`, in ascending order, or the number
-    of `bins` of equal width from `low` to `high`; with neither `low` nor `high` the range of the numbers is taken,
+    of `bins` (10) of equal width from `low` to `high`; with neither `low` nor `high` the range of the numbers is taken,
     which needs all of them in memory.
     """
 
     field: str | None = None
-    bins: int = 10
+    bins: int | None = None
     low: Number | None = None
     high: Number | None = None
     edges: Sequence[Number] | None = None
 
     def __post_init__(self) -> None:
+        require_field(self.field)
         if self.edges is not None:
-            if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
-                raise ValueError(f"edges are two numbers or more in ascending order, found {self.edges!r}")
-        elif type(self.bins) is not int or not 1 <= self.bins <= _MAX_BINS:
+            self._require_edges()
+            return
+        if self.bins is not None and (type(self.bins) is not int or not 1 <= self.bins <= _MAX_BINS):
             raise ValueError(f"bins is a number from 1 to {_MAX_BINS}, found {self.bins!r}")
-        elif (self.low is None) != (self.high is None) or (
-            self.low is not None and self.high is not None and not self.low < self.high
-        ):
-            raise ValueError(f"low and high are given together, low first; found {self.low!r} and {self.high!r}")
+        if self.low is None and self.high is None:
+            return
+        if not _ascending([self.low, self.high]):
+            raise ValueError(
+                f"low and high are numbers that are given together, low first; found {self.low!r} and {self.high!r}"
+            )
+
+    def _require_edges(self) -> None:
+        given: object = self.edges
+        if not isinstance(given, list | tuple) or len(given) < 2 or not _ascending(given):
+            raise ValueError(f"edges are two numbers or more in ascending order, found {given!r}")
+        for name, value in (("bins", self.bins), ("low", self.low), ("high", self.high)):
+            if value is not None:
+                raise ValueError(f"edges and {name} exclude each other; found {name} {value!r}")
 
     def process_chunk(self, chunk: Items) -> list[Number]:
         """All numbers in order, or, where the edges are known, counts: below, each bin, above."""
@@ -142,14 +161,22 @@ class Histogram:
         edges = self._edges()
         counts: Sequence[Number] = state
         if edges is None:
-            edges = _even(state[0], state[-1], self.bins) if state else []
+            edges = _even(state[0], state[-1], self.bins or _BINS) if state else []
             counts = _counts(state, edges) if state else [0, 0]
         return {"edges": edges, "counts": list(counts[1:-1]), "below": counts[0], "above": counts[-1]}
 
     def _edges(self) -> list[Number] | None:
         if self.edges is not None:
             return list(self.edges)
-        return None if self.low is None or self.high is None else _even(self.low, self.high, self.bins)
+        return None if self.low is None or self.high is None else _even(self.low, self.high, self.bins or _BINS)
+
+
+def _ascending(values: Sequence[object]) -> bool:
+    """Whether all are numbers in the range of floats, each above the one before."""
+    if not set(map(type, values)) <= {int, float}:
+        return False
+    numbers = cast("Sequence[Number]", values)  # as just seen
+    return all(abs(each) <= sys.float_info.max for each in numbers) and all(a < b for a, b in pairwise(numbers))
 
 
 def _even(low: Number, high: Number, bins: int) -> list[Number]:
@@ -174,24 +201,41 @@ Placed = tuple[Ordered, int, object]
 
 
 @dataclass(frozen=True, slots=True)
+class Ranked:
+    """Partial state of `sort` and `top_k`: items in order, with their values and places; none of mixed kinds."""
+
+    kinds: Kinds
+    items: list[Placed]
+
+
+@dataclass(frozen=True, slots=True)
 class Sort:
     """The items by their value, or by their `field`; items that are equal there keep their order."""
 
     field: str | None = None
     descending: bool = False
 
-    def process_chunk(self, chunk: Items) -> list[Placed]:
-        start = chunk.start if isinstance(chunk, Chunk) else 0
-        keys = ordered_values(column(chunk, self.field))
-        return self._in_order([(key, start + at, item) for at, (key, item) in enumerate(zip(keys, chunk, strict=True))])
+    def __post_init__(self) -> None:
+        require_field(self.field)
+        if type(self.descending) is not bool:
+            raise ValueError(f"descending is true or false, found {self.descending!r}")
 
-    def merge(self, first: list[Placed], second: list[Placed]) -> list[Placed]:
-        if first and second:
-            same_kind(first[0][0], second[0][0])
-        return self._in_order(first + second)
+    def process_chunk(self, chunk: Items) -> Ranked:
+        values = column(chunk, self.field)
+        kinds = kinds_of(values, chunk)
+        places = chunk.places if isinstance(chunk, Chunk) else range(len(chunk))
+        keys = cast("Sequence[Ordered]", values)  # as just seen
+        return self._ranked(kinds, list(zip(keys, places, chunk, strict=True)))
 
-    def finish(self, state: list[Placed]) -> list[object]:
-        return [item for _, _, item in state]
+    def merge(self, first: Ranked, second: Ranked) -> Ranked:
+        return self._ranked(first.kinds.merge(second.kinds), first.items + second.items)
+
+    def finish(self, state: Ranked) -> list[object]:
+        state.kinds.require_one()
+        return [item for _, _, item in state.items]
+
+    def _ranked(self, kinds: Kinds, placed: list[Placed]) -> Ranked:
+        return Ranked(kinds, [] if kinds.mixed else self._in_order(placed))
 
     def _in_order(self, placed: list[Placed]) -> list[Placed]:
         return _in_order(placed, descending=self.descending)
@@ -211,6 +255,7 @@ class TopK(Sort):
     k: int = 10
 
     def __post_init__(self) -> None:
+        Sort.__post_init__(self)  # `super()` does not work in a class with slots
         if type(self.k) is not int or self.k < 1:
             raise ValueError(f"k is a number from 1 on, found {self.k!r}")
 
@@ -219,6 +264,19 @@ class TopK(Sort):
 
 
 Groups = dict[str, dict[str, object]]
+
+
+class _Picked(Chunk):
+    """Some items of a chunk."""
+
+    def __init__(self, chunk: Chunk, indexes: Sequence[int]) -> None:
+        super().__init__((chunk[index] for index in indexes), chunk.start, chunk.number)
+        places = chunk.places
+        self._places = [places[index] for index in indexes]
+
+    @property
+    def places(self) -> Sequence[int]:
+        return self._places
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,15 +314,15 @@ class GroupAggregate:
                 raise ValueError(f"aggregates.{name}: {error}") from None
 
     def process_chunk(self, chunk: Items) -> Groups:
-        start = chunk.start if isinstance(chunk, Chunk) else 0
         places: dict[str, list[int]] = {}
         for index, key in enumerate(column(chunk, self.group_by)):
             if key is not None and type(key) not in {bool, int, float, str}:
                 raise ItemFault(index, f"expected a scalar in {self.group_by!r}, found {type(key).__name__}")
             places.setdefault(json.dumps(key), []).append(index)
+        known = chunk if isinstance(chunk, Chunk) else Chunk(chunk)
         groups: Groups = {}
         for text, at in places.items():
-            items = Chunk((chunk[index] for index in at), start)
+            items = _Picked(known, at)
             try:
                 groups[text] = {name: each.process_chunk(items) for name, each in self._inner.items()}
             except ItemFault as fault:
@@ -283,13 +341,19 @@ class GroupAggregate:
         return merged
 
     def finish(self, state: Groups) -> list[dict[str, object]]:
-        return [
-            {
-                self.group_by: json.loads(text),
-                **{name: each.finish(state[text][name]) for name, each in self._inner.items()},
-            }
-            for text in sorted(state, key=_group_rank)
-        ]
+        rows: list[dict[str, object]] = []
+        faults: list[ItemFault] = []
+        for text in sorted(state, key=_group_rank):
+            row: dict[str, object] = {self.group_by: json.loads(text)}
+            for name, each in self._inner.items():
+                try:
+                    row[name] = each.finish(state[text][name])
+                except ItemFault as fault:
+                    faults.append(fault)
+            rows.append(row)
+        if faults:
+            raise min(faults, key=attrgetter("index"))
+        return rows
 
 
 def _group_rank(text: str) -> tuple[int, tuple[Ordered, float, bool]]:

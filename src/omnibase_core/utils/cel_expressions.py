@@ -62,6 +62,7 @@ _TOKEN = re.compile(
 )
 _PROBLEM = re.compile(r"ERROR: <input>:(\d+):(\d+): (.*)")
 _UNDECLARED = re.compile(r"undeclared reference to '([^'.]*)")
+_DASHED = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\.([A-Za-z_]\w*(?:-\w+)+)")
 _PLAIN_STRING = re.compile(r"""(['"])([^'"\\]*)\1""")
 _OPERAND_ENDS: Final = frozenset(")]}`")
 _ORDER: Final = "in_order_"
@@ -402,6 +403,14 @@ def _path_behind(tokens: Sequence[re.Match[str]], words: Sequence[str], index: i
 # what is wrong with one
 
 
+def _key_with_a_dash(name: str, text: str) -> str:
+    """How a key is written that CEL takes for a difference of two names, the later of which is not declared."""
+    for found in _DASHED.finditer(text):
+        if name in found[2].split("-")[1:]:
+            return f"'-' is minus in an expression; a key with it is written {found[1]}['{found[2]}']"
+    return ""
+
+
 def _explained(report: str, text: str, names: Sequence[str]) -> CelError:
     """The first problem of the engine's report, at its place."""
     found = _PROBLEM.search(report)
@@ -416,5 +425,6 @@ def _explained(report: str, text: str, names: Sequence[str]) -> CelError:
     name = undeclared[1]
     at = next((token.start() for token in _TOKEN.finditer(text) if token.lastgroup == "name" and token[0] == name), 0)
     allowed = ", ".join(names)
-    fix = did_you_mean(name, names) or f"names are {allowed}; a text stands in quotes: '{name}'"
+    fix = _key_with_a_dash(name, text) or did_you_mean(name, names)
+    fix = fix or f"names are {allowed}; a text stands in quotes: '{name}'"
     return CelError(f"undeclared name {name!r}, allowed: {allowed}", at, fix)

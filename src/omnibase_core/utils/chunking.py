@@ -17,6 +17,11 @@ class Chunk(list[object]):
         self.start = start
         self.number = number
 
+    @property
+    def places(self) -> Sequence[int]:
+        """Where each item stands among all."""
+        return range(self.start, self.start + len(self))
+
 
 def chunk_ranges(length: int, workers: int, chunk_size: int | None = None) -> list[range]:
     """The positions of each chunk: in order, without gap or overlap, none of them empty.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
@@ -16,6 +16,7 @@ from omnibase_core.models.model_compute_output import (
     ModelComputeStepResult,
 )
 from omnibase_core.models.primitives.trusted import trusted
+from omnibase_core.utils.compute_growth import is_small
 from omnibase_core.utils.compute_run import ComputeRun, StepWatch, now
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 _STEP_FIELDS = frozenset(ModelComputeStepResult.model_fields)
 _CLOCK_ERROR = 1e-6
+_SHOWN: Final = 10_000
+"""How large an output may be that an error shows, in characters and 16 for each value."""
+_LARGE: Final = "(too large to be shown here; see `pipeline_result` of the error)"
 _PIPELINE_FIELDS = frozenset(ModelComputePipelineResult.model_fields)
 
 
@@ -155,10 +159,20 @@ def raise_failure(
     failed = ComputeFailedError(
         f"compute {name!r}: {error.message}",
         error.error_code,
-        {**error.context, "operation": name, "pipeline_result": result.model_dump(mode="json")},
+        {**error.context, "operation": name, "pipeline_result": _told(result)},
     )
     failed.pipeline_result = result
     raise failed from error
+
+
+def _told(result: ModelComputePipelineResult) -> dict[str, JsonValue]:
+    """The result for an error, which costs no more when the outputs are large."""
+    results = {
+        name: one if one.output is None or is_small(one.output, _SHOWN) else one.model_copy(update={"output": _LARGE})
+        for name, one in result.step_results.items()
+    }
+    told: dict[str, JsonValue] = result.model_copy(update={"step_results": results}).model_dump(mode="json")
+    return told
 
 
 def judged_run(

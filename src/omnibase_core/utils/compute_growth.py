@@ -145,7 +145,9 @@ def _expression(text: str) -> float:
 
 
 def _path(text: str) -> float:
-    """Each selector beside the first may meet every value once more."""
+    """Each selector beside the first may meet every value once more, a filter that names the root all of them."""
+    if "?" in text and text.count("$") > 1:
+        return inf
     if text.count("..") > 1 or text.count("?") > 1 or (".." in text and "?" in text):
         return inf
     return (1.0 + text.count(",") + text.count("*")) * (_DEEP_PATH if ".." in text else 1.0)

@@ -1,7 +1,7 @@
 """Collects what is wrong with one document of a contract file, each finding at its place in the source."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from operator import attrgetter
@@ -21,6 +21,8 @@ _PLAIN_TOKEN = re.compile(r"[^\s,\]}#&*!'\"]+")
 _ABOUT_KEYS: Final = frozenset({"E-HEADER-NAME", "E-FUTURE-KEY", "E-EXTRACT-RESERVED"})
 _LONGEST_SUGGESTED = 64
 _SHOWN = 80
+_LISTED: Final = 20
+"""Findings that the message of a ContractError spells out; `diagnostics` has them all."""
 
 
 class TooManyFindingsError(Exception):
@@ -230,3 +232,11 @@ def show(value: JsonValue) -> str:
 
 def shorten(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def summary(file: str, diagnostics: Sequence[Diagnostic], what: str = "contract") -> str:
+    """The message of a ContractError."""
+    errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
+    head = f"{file}: the {what} has {errors} error{'s' if errors != 1 else ''}"
+    more = [f"and {len(diagnostics) - _LISTED} more"] if len(diagnostics) > _LISTED else []
+    return "\n".join([head, *map(str, diagnostics[:_LISTED]), *more])

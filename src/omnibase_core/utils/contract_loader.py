@@ -21,7 +21,14 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ContractError, Diagnostic, ModelOnexError
 from omnibase_core.models.contracts.contract_model import CONTRACT_KINDS, LOADER, ContractFile, ContractModel
 from omnibase_core.utils.contract_files import ContractFiles, files_beside
-from omnibase_core.utils.contract_findings import Findings, SourceText, TooManyFindingsError, did_you_mean, show
+from omnibase_core.utils.contract_findings import (
+    Findings,
+    SourceText,
+    TooManyFindingsError,
+    did_you_mean,
+    show,
+    summary,
+)
 from omnibase_core.utils.contract_kinds import contract_kind
 from omnibase_core.utils.contract_rules import judge_rules
 from omnibase_core.utils.contract_shapes import PartJudge, fields_of
@@ -40,8 +47,6 @@ _FILE_ENDINGS: Final = (".yaml", ".yml", ".json")
 _SEPARATOR = re.compile(r"^---(?:\s|$)", re.MULTILINE)
 MAX_DOCUMENTS: Final = 1_000
 """Documents of one text."""
-_LISTED = 20
-"""Findings that the message of a ContractError spells out; `diagnostics` has them all."""
 _ROOT_FIELDS: Final = ("name", "description", "version")
 
 
@@ -105,7 +110,7 @@ def load_contract(contract: str | Path) -> LoadedContract:
         diagnostics.insert(0, _many_documents(file, len(judged)))
     loaded = judged[0].contract
     if loaded is None or len(judged) > 1:
-        raise ContractError(_summary(file, diagnostics), diagnostics)
+        raise ContractError(summary(file, diagnostics), diagnostics)
     for warning in loaded.findings:
         _log.warning("%s", warning)
     return loaded
@@ -299,7 +304,7 @@ def _file_error(file: str, message: str, *, found: str = "", fix: str) -> Contra
     diagnostic = Diagnostic(
         "E-FILE", "error", message, file=file, found=found, allowed="YAML as UTF-8, text or file", fix=fix
     )
-    return ContractError(_summary(file, [diagnostic]), [diagnostic])
+    return ContractError(summary(file, [diagnostic]), [diagnostic])
 
 
 def _empty(file: str) -> Diagnostic:
@@ -335,10 +340,3 @@ def _too_many_documents(file: str, count: int) -> Diagnostic:
         allowed=f"at most {MAX_DOCUMENTS}",
         fix="split the file",
     )
-
-
-def _summary(file: str, diagnostics: list[Diagnostic]) -> str:
-    errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
-    head = f"{file}: the contract has {errors} error{'s' if errors != 1 else ''}"
-    more = [f"and {len(diagnostics) - _LISTED} more"] if len(diagnostics) > _LISTED else []
-    return "\n".join([head, *map(str, diagnostics[:_LISTED]), *more])

@@ -306,6 +306,8 @@ class PartJudge:
         judged = [self.value(inner, entry, (*path, index)) for index, entry in enumerate(value[: shape.most])]
         if inner.model is ModelEffectOperation:  # operations keep their places, because findings name them by index
             return [_nothing(index) if entry is _BAD else entry for index, entry in enumerate(judged)]
+        if inner.tag == "step_type":  # and so do steps, to which others refer by name
+            return [_no_step(value[index]) if entry is _BAD else entry for index, entry in enumerate(judged)]
         return _BAD if _BAD in judged else judged
 
     def _tagged(
@@ -425,3 +427,15 @@ def _rescue(values: dict[str, object], data: Mapping[str, JsonValue], path: KeyP
 def _nothing(index: int) -> ModelEffectOperation:
     """An entry of `operations` that is no mapping."""
     return trusted(ModelEffectOperation, {"operation_name": f"operations[{index}]", "depends_on": []}, set())
+
+
+def _no_step(data: JsonValue) -> ContractModel:
+    """An entry of `pipeline` of which nobody knows what kind of step it is: one that says nothing further."""
+    from omnibase_core.enums.enum_compute import EnumComputeStepType  # contracts of other kinds do not need them
+    from omnibase_core.models.contracts.subcontracts.model_compute_subcontract import ModelComputeMappingStep
+
+    values: dict[str, object] = {"step_type": EnumComputeStepType.MAPPING, "enabled": True}
+    name = data.get("step_name") if isinstance(data, dict) else None
+    if isinstance(name, str):
+        values["step_name"] = name
+    return trusted(ModelComputeMappingStep, values, set())

@@ -7,6 +7,7 @@ until nothing is left.
 """
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from operator import neg
@@ -53,16 +54,23 @@ def squares_of_ints(values: Iterable[int]) -> int:
     return sum(value * value for value in values) << (2 * SCALE)
 
 
+class BeyondFloatsError(ValueError):
+    """A result that no float can hold: JSON has no infinity that would say so."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the result is beyond the range of floats, which ends at {sys.float_info.max:.3g}")
+
+
 def quotient(numerator: int, denominator: int) -> float:
-    """The float nearest to the quotient; beyond the range of floats an infinity. `denominator` is above 0."""
+    """The float nearest to the quotient. `denominator` is above 0. Raises BeyondFloatsError."""
     try:
         return numerator / denominator
     except OverflowError:
-        return math.inf if numerator > 0 else -math.inf
+        raise BeyondFloatsError from None
 
 
 def root_of_quotient(numerator: int, denominator: int) -> float:
-    """The float nearest to the square root of a quotient that is not negative."""
+    """The float nearest to the square root of a quotient that is not negative. Raises BeyondFloatsError."""
     if not numerator:
         return 0.0
     shift = (_ROOT_BITS + 1 - numerator.bit_length() + denominator.bit_length()) // 2

@@ -16,11 +16,11 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError, StateConsistencyError
 from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelFSMSubcontract
+from omnibase_core.models.fsm_state import FsmState, restore
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.primitives.identifiers import named_ids
 from omnibase_core.models.primitives.trusted import trusted
 from omnibase_core.utils.fsm_plan import Candidate, FsmPlan, MachineScope, plan_of
-from omnibase_core.utils.fsm_state import FsmState, restore
 
 _INTENT_FIELDS: Final = set(ModelIntent.model_fields)
 _LONGEST_TARGET: Final = 2_000

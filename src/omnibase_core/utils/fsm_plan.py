@@ -22,9 +22,9 @@ from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import (
     ModelFSMTransition,
     precedence,
 )
+from omnibase_core.models.fsm_state import FsmState, LayeredMap, copied, has_unfinite, layered
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.utils.cel_expressions import CelError, CelProgram, compile_cel
-from omnibase_core.utils.fsm_state import FsmState, LayeredMap, copied, has_unfinite, layered
 from omnibase_core.utils.templates import Renderer, Scope, compile_getter, json_like, refuse, scalar_text, text_of
 from omnibase_core.utils.value_trees import list_of, map_of
 

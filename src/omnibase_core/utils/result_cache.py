@@ -4,21 +4,40 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from threading import Lock
 from typing import Final
 
 DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
 
 
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
+
+
 def content_key(*parts: object) -> str | None:
-    """The SHA-256 of JSON values, in which 1, 1.0 and "1" differ; None for what JSON cannot hold."""
-    digest = hashlib.sha256()
+    """The SHA-256 of JSON values, in which all differ that code can tell apart: 1, 1.0 and "1", and orders of fields.
+
+    None for what JSON cannot hold as it is, such as tuples, keys that are no text, and subclasses.
+    """
     try:
-        digest.update(json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
-    except (TypeError, ValueError, RecursionError):
+        if not all(map(_is_json, parts)):
+            return None
+        text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+    except (ValueError, RecursionError):
         return None
-    return digest.hexdigest()
+
+
+def _is_json(value: object) -> bool:
+    if type(value) is dict:
+        return set(map(type, value)) <= {str} and _are_json(value.values())
+    if type(value) is list:
+        return _are_json(value)
+    return type(value) in _SCALARS
+
+
+def _are_json(values: Collection[object]) -> bool:
+    return set(map(type, values)) <= _SCALARS or all(map(_is_json, values))
 
 
 class ResultCache:

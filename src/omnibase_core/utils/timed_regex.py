@@ -5,8 +5,13 @@ does, but looks at the clock while it searches: that of the CPU time of this pro
 where others want the processor. A limit that has to hold all the same is `mixins/pipeline_limits.py`'s.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final, Protocol, cast
+
+_MOST_EXPANDED: Final = 100_000
+_REPEAT: Final = re.compile(r"\{(\d*)(?:,\d*)?\}")
+_CLASS: Final = re.compile(r"\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
 
 
 class PatternError(Exception):
@@ -34,7 +39,8 @@ FLAGS: Final = ("IGNORECASE", "MULTILINE", "DOTALL", "VERSION1")
 
 
 def compile_timed(pattern: str, *flags: str) -> TimedPattern:
-    """Compile with flags of `FLAGS`. Raises PatternError."""
+    """Compile with flags of `FLAGS`. Raises PatternError, also for repeats that would fill the memory."""
+    _check_repeats(pattern)
     import regex  # type: ignore[import-untyped]  # 15 ms, so only where a contract has a pattern; it brings no types
 
     bits = 0
@@ -47,6 +53,35 @@ def compile_timed(pattern: str, *flags: str) -> TimedPattern:
         raise PatternError(str(error.msg), error.pos or 0) from None
     except (ValueError, OverflowError, RecursionError) as error:
         raise PatternError(str(error)) from None
+
+
+def _check_repeats(pattern: str) -> None:
+    """The engine writes the least number of repeats out, and that of a group for each repeat of what is around it."""
+    sizes, last, place = [0], 0, 0
+    while place < len(pattern):
+        char, ahead = pattern[place], 1
+        if char == "(":
+            sizes.append(0)
+            last = 0
+        elif char == ")" and len(sizes) > 1:
+            last = sizes.pop()
+            sizes[-1] += last
+        elif char == "{" and (repeat := _REPEAT.match(pattern, place)):
+            ahead = repeat.end() - place
+            least = repeat[1].lstrip("0")
+            times = int(least or 0) if len(least) < len(str(_MOST_EXPANDED)) + 1 else _MOST_EXPANDED + 1
+            sizes[-1] += last * max(times - 1, 0)
+            last *= max(times, 1)
+            if sizes[-1] > _MOST_EXPANDED:
+                raise PatternError(f"its repeats stand for more than {_MOST_EXPANDED:,} characters", place)
+        elif char not in "*+?|":
+            if char == "\\":
+                ahead = 2
+            elif char == "[" and (members := _CLASS.match(pattern, place)):
+                ahead = members.end() - place
+            last = 1
+            sizes[-1] += 1
+        place += ahead
 
 
 def check_replacement(pattern: TimedPattern, replacement: str) -> None:

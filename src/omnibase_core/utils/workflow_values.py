@@ -15,9 +15,9 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.grammar.template_text import NO_DEFAULT, Hole, Template, TemplateError, holes, parse_template
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath, Offset
+from omnibase_core.models.fsm_state import has_unfinite
 from omnibase_core.protocols.protocol_workflow_engine import BLOCK
 from omnibase_core.utils.cel_expressions import CelError, CelProgram, compile_cel, keys_read
-from omnibase_core.utils.fsm_state import has_unfinite
 from omnibase_core.utils.templates import compile_getter, scalar_text, text_of
 from omnibase_core.utils.value_trees import list_of, map_of
 from omnibase_core.utils.workflow_plan import Condition, MakeValue, WorkflowScope

@@ -25,8 +25,10 @@ def run_pipeline(plan: "ComputePlan", data: "JsonValue", cluster: "Callable[[], 
 
     cluster: makes the executor of the backend `cluster`.
     """
+    from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
+    from omnibase_core.errors.onex_error import ModelOnexError
     from omnibase_core.mixins.pipeline_limits import run_limited, run_limited_async
-    from omnibase_core.models.model_compute_output import ComputeFailedError
+    from omnibase_core.models.model_compute_output import TOO_DEEP, ComputeFailedError
     from omnibase_core.utils.compute_executor import raise_failure
 
     try:
@@ -43,6 +45,9 @@ def run_pipeline(plan: "ComputePlan", data: "JsonValue", cluster: "Callable[[], 
         _console.say_json({"error": _console.error_document(failed), "output": document})
         return failed.error_code.exit_status
     whole: dict[str, JsonValue] = json.loads(result.model_dump_json())
+    if whole["output"] == TOO_DEEP != result.output:
+        message = f"compute {plan.subcontract.operation_name!r}: its output is nested too deeply to be written as JSON"
+        raise ModelOnexError(message, EnumCoreErrorCode.VALIDATION_ERROR)
     _console.say_json(whole if _console.mode.json else whole["output"])
     return 0
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.grammar.template_text import NO_DEFAULT, Hole
+from omnibase_core.logging.redaction import MASK
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     EffectIOConfig,
     ModelHttpBasicAuth,
@@ -20,7 +21,6 @@ from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
 from omnibase_core.utils.effect_plan import EffectPlan, OperationPlan
 from omnibase_core.utils.io_plan import compile_io
 from omnibase_core.utils.templates import Scope
-from omnibase_runtime.settings import MASK
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

@@ -129,7 +129,7 @@ def machine_run(plan: "FsmPlan", expected: "Mapping[str, JsonValue]") -> Run:
         intents: list[JsonValue] = []
         events: list[JsonValue] = []
         try:
-            for action in actions_of(data):
+            for action in actions_of(plan, state, data):
                 done = step(plan, state, action)
                 state = done.state
                 intents += [json.loads(intent.model_dump_json()) for intent in done.intents]

@@ -1,9 +1,11 @@
 """What the commands read: a contract, the input document, the settings."""
 
 import json
+import math
 import os
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -120,7 +122,7 @@ def _parse_input(text: str) -> "JsonValue":
         except UnicodeDecodeError as error:
             raise usage(f"{name}: not UTF-8 at byte {error.start}") from None
     try:
-        value: JsonValue = json.loads(text, parse_constant=_no_constant)
+        value: JsonValue = _parse(text)
     except json.JSONDecodeError as error:
         raise usage(f"{name}:{error.lineno}:{error.colno}: no valid JSON: {error.msg}{_advice(text, name)}") from None
     except (ValueError, RecursionError) as error:
@@ -139,9 +141,38 @@ def _is_unicode(value: "JsonValue") -> bool:
     return True
 
 
+class _AmbiguousError(ValueError):
+    """JSON that every program reads in its own way."""
+
+
+def _parse(text: str) -> "JsonValue":
+    """Raises ValueError for what cannot be given on as it stands there."""
+    value: JsonValue = json.loads(
+        text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_without_duplicates
+    )
+    return value
+
+
 def _no_constant(name: str) -> NoReturn:
     message = f"{name} is no JSON value"
     raise ValueError(message)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        message = f"{digits} is beyond the range of floats, which ends at {sys.float_info.max:.3g}"
+        raise _AmbiguousError(message)
+    return number
+
+
+def _without_duplicates(pairs: "list[tuple[str, JsonValue]]") -> "dict[str, JsonValue]":
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        message = f"the key {twice!r} stands twice in one object"
+        raise _AmbiguousError(message)
+    return found
 
 
 def _advice(text: str, name: str) -> str:
@@ -170,7 +201,9 @@ def _assign(data: "dict[str, JsonValue] | list[JsonValue]", assignment: str) -> 
     if not equals or not all(keys):
         raise usage(f"--set {assignment!r}: write key=value or key.below=value")
     try:
-        value: JsonValue = json.loads(raw, parse_constant=_no_constant)
+        value: JsonValue = _parse(raw)
+    except _AmbiguousError as error:
+        raise usage(f"--set {assignment!r}: {error}; a text is given in quotes") from None
     except (ValueError, RecursionError):
         value = raw
     if not _is_unicode([path, value]):

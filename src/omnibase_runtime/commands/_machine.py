@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelFSMSubcontract
+    from omnibase_core.models.fsm_state import FsmState
     from omnibase_core.utils.fsm_plan import FsmPlan
 
 _SPACE: Final = UUID("6f4d1f0e-5f0b-5d53-9f0a-0e1c5a7d2b12")
-"""Namespace of the ids of actions that have none: UUIDv5 of their place in the log."""
+"""Namespace of the ids of actions that have none."""
 _KEYS: Final = frozenset({"action", "payload", "action_id", "timestamp"})
 _WIDTH, _HEIGHT, _GAP = 180, 44, 70
 
@@ -126,16 +127,18 @@ def run_log(plan: "FsmPlan", document: "Mapping[str, JsonValue]") -> int:
     """Carry a log of actions out, and say as one JSON document where it led; the exit status.
 
     document: `actions`, a list of {action, payload, action_id, timestamp}, and optionally `state`, a snapshot to begin
-    with. The document said has `state`, `intents`, `events` (ignored actions) and, when an action failed, `error` with
-    its place: what came before it stands.
+    with. An action without an id gets one that follows from the machine's name, the state at the beginning, and the
+    actions up to this one. The document said has `state`, `intents`, `events` (ignored actions) and, when an action
+    failed, `error` with its place: what came before it stands.
     """
     state = begin(plan, snapshot_of(document))
     intents: list[JsonValue] = []
     events: list[JsonValue] = []
     failed: ModelOnexError | None = None
+    ids = _Ids(plan, state)
     for place, entry in enumerate(_entries(document)):
         try:
-            done = step(plan, state, _action(entry, place))
+            done = step(plan, state, _action(entry, place, ids.next(entry)))
         except ModelOnexError as error:
             failed = error
             failed.context["action_index"] = place
@@ -163,10 +166,26 @@ def snapshot_of(document: "Mapping[str, JsonValue]") -> "Mapping[str, JsonValue]
     return state
 
 
-def actions_of(document: "Mapping[str, JsonValue]") -> Iterator[FsmAction]:
-    """The actions of a log, judged as they come."""
+def actions_of(plan: "FsmPlan", state: "FsmState", document: "Mapping[str, JsonValue]") -> Iterator[FsmAction]:
+    """The actions of a log that begins with `state`, judged as they come."""
+    ids = _Ids(plan, state)
     for place, entry in enumerate(_entries(document)):
-        yield _action(entry, place)
+        yield _action(entry, place, ids.next(entry))
+
+
+class _Ids:
+    """Ids of the actions of a log: each one is the UUIDv5 of its action in the namespace of the one before."""
+
+    def __init__(self, plan: "FsmPlan", state: "FsmState") -> None:
+        self._last = uuid5(_SPACE, _text([plan.machine.state_machine_name, state.snapshot()]))
+
+    def next(self, entry: "JsonValue") -> UUID:
+        self._last = uuid5(self._last, _text(entry))
+        return self._last
+
+
+def _text(value: "JsonValue") -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _entries(document: "Mapping[str, JsonValue]") -> "list[JsonValue]":
@@ -176,7 +195,7 @@ def _entries(document: "Mapping[str, JsonValue]") -> "list[JsonValue]":
     return actions
 
 
-def _action(entry: "JsonValue", place: int) -> FsmAction:
+def _action(entry: "JsonValue", place: int, otherwise: UUID) -> FsmAction:
     if not isinstance(entry, dict) or set(entry) - _KEYS:
         raise _wrong(f"actions[{place}] is a map of {', '.join(sorted(_KEYS))}")
     name, payload = entry.get("action"), entry.get("payload", {})
@@ -184,7 +203,7 @@ def _action(entry: "JsonValue", place: int) -> FsmAction:
         raise _wrong(f"actions[{place}] needs action, a text, and payload, a map")
     given, when = entry.get("action_id"), entry.get("timestamp")
     try:
-        action_id = uuid5(_SPACE, str(place)) if given is None else UUID(str(given))
+        action_id = otherwise if given is None else UUID(str(given))
         timestamp = None if when is None else datetime.fromisoformat(str(when))
     except ValueError as error:
         raise _wrong(f"actions[{place}]: {error}") from None

@@ -148,7 +148,7 @@ def _intent(intent: "ModelFSMIntent") -> str:
 def _steps(plan: "FsmPlan", document: "Mapping[str, JsonValue]") -> Iterator[Row]:
     """Where each action would lead; the first that fails is the last."""
     state = begin(plan, snapshot_of(document))
-    for action in actions_of(document):
+    for action in actions_of(plan, state, document):
         row: Row = {"action": action.trigger, "from": state.state}
         try:
             done = step(plan, state, action)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
+from omnibase_core.logging.redaction import masked_url
 from omnibase_core.models.configuration.model_settings import ModelSettings
 from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     EffectIOConfig,
@@ -14,7 +15,7 @@ from omnibase_core.models.contracts.subcontracts.effect_io_configs import (
     ModelKafkaIOConfig,
 )
 from omnibase_core.utils.effect_plan import EffectPlan
-from omnibase_runtime.settings import BUILT_IN, LoadedSettings, masked_url
+from omnibase_runtime.settings import BUILT_IN, LoadedSettings
 
 if TYPE_CHECKING:
     from pydantic import JsonValue

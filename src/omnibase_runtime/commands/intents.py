@@ -1,4 +1,4 @@
-"""`onex intents`: what the ledger knows of idempotency keys, and a person's word about what nobody knows."""
+"""`onex intents`: what ledger and outbox know of idempotency keys, and a person's word about what is left to one."""
 
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -15,14 +15,27 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from omnibase_core.protocols.protocol_intent_ledger import LedgerEntry
+    from omnibase_spi.db.adapter import DbAdapter
     from omnibase_spi.ledger_sql import SqlIntentLedger
+    from omnibase_spi.outbox import GivenUp, SqlOutbox
 
 T = TypeVar("T")
 _DEFAULT: Final = "default"
+_OUTBOX: Final = "onex_intent_outbox"
 
 Connection = Annotated[
     str, typer.Option("--connection", metavar="NAME", help="The named connection in which the ledger is kept.")
 ]
+OutboxConnection = Annotated[
+    str | None,
+    typer.Option(
+        "--outbox-connection",
+        metavar="NAME",
+        help="The named connection in which the outbox is kept; that of the ledger by default.",
+        show_default=False,
+    ),
+]
+OutboxTable = Annotated[str, typer.Option("--outbox-table", metavar="TABLE", help="The table of the outbox.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The idempotency key.", show_default=False)]
 
 intents = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="rich")
@@ -30,7 +43,7 @@ intents = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mo
 
 @intents.callback()
 def _intents() -> None:
-    """See and settle what the ledger of intents knows.
+    """See and settle what the ledger and the outbox of intents know.
 
     [bold]Example[/]: onex intents list --unknown
     """
@@ -40,32 +53,48 @@ def _intents() -> None:
 def list_entries(
     config: Config = None,
     connection: Connection = _DEFAULT,
+    outbox_connection: OutboxConnection = None,
+    outbox_table: OutboxTable = _OUTBOX,
     *,
     unknown: Annotated[
-        bool, typer.Option("--unknown", metavar="", help="Only what was begun and nobody knows the end of.")
+        bool, typer.Option("--unknown", metavar="", help="What was begun and nobody knows the end of.")
+    ] = False,
+    given_up: Annotated[
+        bool, typer.Option("--given-up", metavar="", help="What failed for good and waits for a person in the outbox.")
     ] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.", metavar="N")] = 100,
     as_json: Json = False,
 ) -> None:
-    """List entries of the ledger of intents, oldest change first.
+    """List entries of the ledger of intents, oldest change first, and after them what the outbox has given up.
+
+    --unknown and --given-up: only these.
 
     [bold]Exit status[/]: 0, or that of the error.
 
-    [bold]Example[/]: onex intents list --unknown
+    [bold]Example[/]: onex intents list --unknown --given-up
     """
     from omnibase_core.enums.enum_intent import EnumLedgerState
 
     _console.mode.json = as_json
-    state = EnumLedgerState.UNKNOWN if unknown else None
-    entries = _with_ledger(config, connection, lambda ledger: ledger.entries(state, limit))
+
+    async def asked(ledger: "SqlIntentLedger", outbox: "SqlOutbox") -> "list[dict[str, JsonValue]]":
+        everything = not (unknown or given_up)
+        left = await outbox.given_up(limit) if given_up or everything else []
+        state = None if everything else EnumLedgerState.UNKNOWN
+        found = await ledger.entries(state, limit) if unknown or everything else []
+        shown = {each.intent.idempotency_key for each in left}
+        documents = [_document(entry) for entry in found if entry.key not in shown]
+        return (documents + [_left_document(each) for each in left])[:limit]
+
+    documents = _with_ledger(config, connection, outbox_connection, outbox_table, asked)
     if as_json:
-        _console.say_json([_document(entry) for entry in entries])
+        _console.say_json(list(documents))
         return
     from omnibase_runtime.commands._render import rows
 
     table = rows(("KEY", "STATE", "TYPE", "TARGET", "CHANGED", "ERROR"), header=True)
-    for entry in entries:
-        table.add_row(*(_console.clean(str(text or "")) for text in _document(entry).values()))
+    for document in documents:
+        table.add_row(*(_console.clean(str(text or "")) for text in document.values()))
     _console.console().print(table)
 
 
@@ -74,16 +103,18 @@ def settle(
     key: Key,
     config: Config = None,
     connection: Connection = _DEFAULT,
+    outbox_connection: OutboxConnection = None,
+    outbox_table: OutboxTable = _OUTBOX,
     *,
     completed: Annotated[bool, typer.Option("--completed", metavar="", help="It did happen.")] = False,
     failed: Annotated[bool, typer.Option("--failed", metavar="", help="It did not, and shall not.")] = False,
     retry: Annotated[bool, typer.Option("--retry", metavar="", help="It did not: let the key run again.")] = False,
 ) -> None:
-    """Say what became of an intent that is unknown; or let a failed one run again.
+    """Say what became of an intent that is unknown, failed, given up or waiting; or let it run again.
 
     One of --completed, --failed and --retry.
 
-    [bold]Exit status[/]: 0, 2 for no or several words, 11 for an entry that is not unknown, 14 for no such key.
+    [bold]Exit status[/]: 0, 2 for no or several words, 11 for one that runs or is completed, 14 for no such key.
 
     [bold]Example[/]: onex intents settle order-7-mail --completed
     """
@@ -92,23 +123,36 @@ def settle(
 
     if completed + failed + retry != 1:
         raise _console.usage("onex intents settle: say one of --completed, --failed and --retry")
-    if retry:
-        _with_ledger(config, connection, lambda ledger: ledger.reopen(key))
-    else:
-        state = EnumLedgerState.COMPLETED if completed else EnumLedgerState.FAILED
-        error = None if completed else "settled as failed by a person"
-        _with_ledger(config, connection, lambda ledger: ledger.settle(key, LedgerOutcome(state, None, error)))
-    _console.console().print(f"{_console.clean(key)}: {'runs again' if retry else 'settled'}")
+    word = LedgerOutcome(EnumLedgerState.COMPLETED)
+    if failed:
+        word = LedgerOutcome(EnumLedgerState.FAILED, None, "settled as failed by a person")
+
+    async def said(ledger: "SqlIntentLedger", outbox: "SqlOutbox") -> bool:
+        return await outbox.settle(ledger, key, None if retry else word)
+
+    waits = _with_ledger(config, connection, outbox_connection, outbox_table, said)
+    again = "runs again with the next relay" if waits else f"may run again; {outbox_table} does not hold it"
+    _console.console().print(f"{_console.clean(key)}: {again if retry else 'settled'}")
 
 
 def _with_ledger(
-    config: "Path | None", connection: str, ask: "Callable[[SqlIntentLedger], Coroutine[object, object, T]]"
+    config: "Path | None",
+    connection: str,
+    outbox_connection: str | None,
+    outbox_table: str,
+    ask: "Callable[[SqlIntentLedger, SqlOutbox], Coroutine[object, object, T]]",
 ) -> T:
-    """Ask the ledger of the settings once."""
+    """Ask ledger and outbox of the settings once."""
     from omnibase_spi.ledger_sql import SqlIntentLedger
+    from omnibase_spi.outbox import SqlOutbox
 
     settings = _inputs.settings_of(config).settings
-    return with_adapter(settings, lambda adapter: ask(SqlIntentLedger(adapter, connection)))
+
+    def asked(adapter: "DbAdapter") -> "Coroutine[object, object, T]":
+        outbox = SqlOutbox(adapter, outbox_connection or connection, table=outbox_table)
+        return ask(SqlIntentLedger(adapter, connection), outbox)
+
+    return with_adapter(settings, asked)
 
 
 def _document(entry: "LedgerEntry") -> "dict[str, JsonValue]":
@@ -119,4 +163,15 @@ def _document(entry: "LedgerEntry") -> "dict[str, JsonValue]":
         "target": entry.intent.target,
         "changed_at": entry.changed_at.isoformat(timespec="seconds"),
         "error": entry.outcome.error,
+    }
+
+
+def _left_document(left: "GivenUp") -> "dict[str, JsonValue]":
+    return {
+        "idempotency_key": left.intent.idempotency_key,
+        "state": "given_up",
+        "intent_type": str(left.intent.intent_type),
+        "target": left.intent.target,
+        "changed_at": left.since.isoformat(timespec="seconds"),
+        "error": left.error,
     }

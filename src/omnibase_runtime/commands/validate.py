@@ -1,7 +1,7 @@
 """`onex validate`: all findings of all files."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -47,7 +47,7 @@ def validate(
 ) -> None:
     """Find everything that is wrong with contracts, each with file, line, column, and what to do about it.
 
-    Every document of a file is judged. A routing table of intents is judged too.
+    Every document of a file is judged. So is a routing table of intents, with the contracts that it names.
 
     [bold]Exit status[/]: 0, also with warnings, or 2.
 
@@ -94,26 +94,21 @@ def _judge(file: str) -> FileReport:
 
 
 def _is_routing_table(raw: bytes) -> bool:
-    from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoutes
+    if b"routes" not in raw and b"templates" not in raw:
+        return False
+    from omnibase_core.utils.intent_routes import is_intent_routes
     from omnibase_core.utils.yaml_document import read_documents
 
-    if b"routes" not in raw:
-        return False
     documents, _ = read_documents(raw)
-    data = documents[0].data if len(documents) == 1 else None
-    return isinstance(data, dict) and "routes" in data and set(data) <= set(ModelIntentRoutes.model_fields)
+    return len(documents) == 1 and is_intent_routes(documents[0].data)
 
 
 def _judge_routes(name: str, raw: bytes) -> FileReport:
-    from omnibase_core.errors.contract_error import ContractError
-    from omnibase_core.utils.intent_routes import load_intent_routes
+    from omnibase_core.utils.intent_routes import judge_intent_routes
 
-    text = raw.decode(errors="replace")
-    try:
-        routes = len(load_intent_routes(text).routes)
-    except ContractError as error:
-        return FileReport(name, text, 1, (), tuple(replace(problem, file=name) for problem in error.diagnostics))
-    return FileReport(name, text, 1, (), (), routes)
+    judged = judge_intent_routes(raw, name)
+    routes = None if judged.routes is None else len(judged.routes.routes)
+    return FileReport(name, raw.decode(errors="replace"), 1, (), judged.diagnostics, routes)
 
 
 def _document(reports: Sequence[FileReport]) -> "JsonValue":

@@ -220,10 +220,10 @@ async def _serve(
     *,
     until_idle: bool,
 ) -> None:
+    from omnibase_core.logging.redaction import masked_url
     from omnibase_core.mixins.workflow_runner import WorkflowRunner
     from omnibase_runtime.app import compose
     from omnibase_runtime.engines import open_engine, url_where_kept
-    from omnibase_runtime.settings import masked_url
     from omnibase_runtime.workflow_watch import WatchedRuns
     from omnibase_spi.workflow_starts import EventStarts
 

@@ -12,13 +12,13 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.models.contracts.model_intent_routes import ModelIntentRoute
 from omnibase_core.models.contracts.subcontracts.effect_resolved_context import ModelResolvedDbContext
-from omnibase_core.models.model_intent import ModelIntent
+from omnibase_core.models.model_intent import DATABASE_WRITE_PARTS, ModelIntent
 from omnibase_core.protocols.protocol_intent_handler import IntentDone
 from omnibase_spi.db.adapter import DbAdapter
 from omnibase_spi.intents import choice_of, payload_of
 
 Operation = Literal["insert", "update", "delete", "upsert"]
-_OPERATIONS: Final = ("insert", "update", "upsert", "delete")
+_OPERATIONS: Final = tuple(DATABASE_WRITE_PARTS)
 _STATEMENT_MS: Final = 30_000
 _CATALOGUE: Final = {
     "sqlite": "SELECT name AS name, pk AS pk FROM pragma_table_info($1)",
@@ -86,9 +86,9 @@ class Statement:
 class DatabaseWriteRoute:
     """`{operation insert/update/upsert/delete, data, where?, key?}`; target: the table.
 
-    where: columns and the values that they equal; without one update and delete are refused. key: the columns of an
-    upsert's unique key, by default the primary key. The connection is the route's, else `default`. `result.row_count`:
-    rows changed.
+    data: of all but delete. where: of update and delete, which are refused without one: columns and the values that
+    they equal. key: the columns of an upsert's unique key, by default the primary key. The connection is the route's,
+    else `default`. `result.row_count`: rows changed.
     """
 
     retries_itself = False
@@ -109,8 +109,16 @@ class DatabaseWriteRoute:
         connection = route.connection or "default"
         payload = payload_of(intent, "operation", "data", "where", "key")
         operation = cast("Operation", choice_of(intent, payload, "operation", _OPERATIONS))  # one of these
-        data = _columns(intent, payload, "data", required=operation != "delete")
-        where = _columns(intent, payload, "where", required=operation in {"update", "delete"})
+        allowed = DATABASE_WRITE_PARTS[operation]
+        for part, given in payload.items():
+            if part != "operation" and part not in allowed and given is not None:
+                raise ModelOnexError(
+                    f"database_write to {intent.target!r}: {operation} has no {part}; allowed: "
+                    f"{', '.join(sorted(allowed))}",
+                    EnumCoreErrorCode.VALIDATION_ERROR,
+                )
+        data = _columns(intent, payload, "data", required="data" in allowed)
+        where = _columns(intent, payload, "where", required="where" in allowed)
         known = await self._table(connection, intent, {*data, *where})
         statement = Statement(self._adapter.driver_name(connection))
         if operation == "insert":

@@ -11,11 +11,11 @@ import traceback
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 from uuid import UUID, uuid4
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, field_validator
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import (
@@ -25,6 +25,7 @@ from omnibase_core.errors import (
     TransactionError,
     standard_error_handling,
 )
+from omnibase_core.errors.error_handling import of_validation
 from omnibase_core.logging.correlation import correlated
 from omnibase_core.logging.redaction import forget_secrets, register_secret
 
@@ -275,6 +276,21 @@ def test_a_validation_error_tells_fields_and_messages_and_no_value() -> None:
             assert value not in told, value
     assert "less than 10000" in error.message
     assert "*** may not log in" in error.message
+
+
+def test_a_field_of_several_types_is_called_by_its_name() -> None:
+    """The types that pydantic tried stand in the messages only."""
+
+    class Several(BaseModel):
+        share: Annotated[int, AfterValidator(abs)] | Annotated[tuple[int, ...], Field(min_length=1)]
+
+    with pytest.raises(ValidationError) as raised:
+        Several.model_validate({"share": "x"})
+
+    found = of_validation(raised.value, "loading").context["validation_errors"]
+
+    assert isinstance(found, list)
+    assert [each["field"] for each in found] == ["share", "share"]
 
 
 def test_secrets_do_not_show_in_the_message() -> None:

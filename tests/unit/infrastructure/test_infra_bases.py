@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from unittest.mock import MagicMock
 from uuid import uuid4
@@ -14,7 +14,12 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode as Code
 from omnibase_core.enums.enum_effect_types import EnumEffectType
 from omnibase_core.enums.enum_health_status import EnumHealthStatus
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.infrastructure.infra_bases import ModelServiceCompute, ModelServiceEffect, ModelServiceReducer
+from omnibase_core.infrastructure.infra_bases import (
+    ModelServiceCompute,
+    ModelServiceEffect,
+    ModelServiceOrchestrator,
+    ModelServiceReducer,
+)
 from omnibase_core.mixins.mixin_service import MixinService
 from omnibase_core.mixins.service_health import OutcomeWindow, judge_health
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
@@ -433,6 +438,28 @@ async def test_a_reducer_service_folds_and_is_well() -> None:
     assert (first.new_state, second.new_state) == ({"n": 2}, {"n": 3})
     assert (await node.health_check()).is_healthy
     assert await node.is_ready()
+
+
+@pytest.mark.parametrize(
+    ("call", "allowed"),
+    [
+        (ModelServiceEffect(ModelONEXContainer()).execute_effect, "ModelEffectInput or ModelContractEffect"),
+        (ModelServiceCompute(ModelONEXContainer()).execute_compute, "ModelComputeInput or ModelContractCompute"),
+        (ModelServiceReducer(ModelONEXContainer()).execute_reduction, "ModelReducerInput or ModelContractReducer"),
+        (
+            ModelServiceOrchestrator(ModelONEXContainer()).execute_orchestration,
+            "ModelOrchestratorInput or ModelContractOrchestrator",
+        ),
+    ],
+)
+async def test_what_is_neither_input_nor_contract_is_refused(
+    call: Callable[[object], Awaitable[object]], allowed: str
+) -> None:
+    """With what is allowed."""
+    with pytest.raises(ModelOnexError, match=f"takes a {allowed}; found dict") as caught:
+        await call({"action": "add"})
+
+    assert caught.value.error_code is Code.VALIDATION_ERROR
 
 
 def test_a_service_with_a_double_for_a_container_has_no_metrics_and_no_configuration() -> None:

@@ -157,6 +157,25 @@ async def test_a_node_aggregates_data(container: ModelONEXContainer) -> None:
         await service.execute_reduction(ModelReducerInput(data=[1]))
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"reduction_type": "summ"}, r"reduction_type 'summ'.*reduction_config\.aggregation_method: Input should be"),
+        ({"reduction_type": "sum", "payload": {"valuefield": "amount"}}, r"reduction_config\.valuefield: Extra inputs"),
+        ({"reduction_type": "percentile", "payload": {"percentile": 200}}, r"reduction_config\.percentile: "),
+    ],
+)
+async def test_a_node_tells_how_data_cannot_be_reduced(fields: dict[str, object], message: str) -> None:
+    """With the id of the call, and without the pages of pydantic."""
+    asked = ModelReducerInput.model_validate({"data": [1], "correlation_id": UUID(int=5), **fields})
+
+    with pytest.raises(ModelOnexError, match=message) as caught:
+        await NodeReducer().process(asked)
+
+    assert (caught.value.error_code, caught.value.correlation_id) == (Code.VALIDATION_ERROR, UUID(int=5))
+    assert "pydantic.dev" not in str(caught.value)
+
+
 async def test_late_items_are_in_the_events(container: ModelONEXContainer) -> None:
     """And counted in the metadata."""
     window = {"type": "tumbling", "time_field": "at", "size_ms": 1_000}
@@ -572,6 +591,86 @@ async def test_a_run_with_a_name_counts_once(container: ModelONEXContainer, stor
     assert again.metadata["resumed_at"] == "end"
     assert other.result == total(SALES)
     assert unnamed.result == total(SALES + SALES[:5])
+
+
+async def test_a_run_in_the_state_is_not_added_again_behind_others() -> None:
+    """Killed at the very end; then others stored theirs; then it is given again."""
+    store = DiesAfterTheState()
+    store.armed = True
+    monday = {**RESUMED, "run_id": "monday"}
+    with pytest.raises(SystemExit):
+        await run(with_store(store), SALES[:1_000], **monday)
+    await run(with_store(store), SALES[1_000:2_000], **{**KEPT, "enabled": True, "run_id": "tuesday"})
+    await run(with_store(store), SALES[2_000:], **KEPT)
+
+    again = await run(with_store(store), SALES[:1_000], **monday)
+
+    assert (again.result, again.metadata["resumed_at"]) == (total(SALES), "end")
+    assert (await store.get_state(PROGRESS, "sales")).state is None
+
+
+async def test_a_run_that_was_given_twice_at_a_time_is_merged_once(container: ModelONEXContainer) -> None:
+    """The later one gives what is stored."""
+    monday = {**KEPT, "enabled": True, "run_id": "monday", "conflict_resolution": "merge"}
+
+    async def slower() -> AsyncIterator[object]:
+        yield SALES
+        await run(container, SALES, **monday)
+
+    output = await run(container, slower(), **monday)
+
+    assert (output.result, output.metadata["state_version"]) == (total(SALES), "1")
+
+
+@pytest.mark.parametrize("policy", [None, "last_write_wins", "first_write_wins"])
+async def test_a_run_begins_anew_when_somebody_else_stored_a_state_since(
+    policy: str | None, container: ModelONEXContainer
+) -> None:
+    """Its progress was of the state before; so the input that is given again is added to theirs, from its start."""
+    fields = {**RESUMED, "run_id": "monday", "conflict_resolution": policy}
+
+    def cut_off() -> Iterator[object]:
+        yield from SALES[:700]
+        raise TimeoutError
+
+    with pytest.raises(ModelOnexError, match="TimeoutError"):
+        await run(container, cut_off(), **fields)
+    await run(container, SALES[:50], **KEPT)
+
+    output = await run(container, lambda skip: iter(SALES[skip:]), **fields)
+
+    assert output.result == total(SALES[:50] + SALES)
+    assert "resumed_at" not in output.metadata
+
+
+async def test_what_a_conflict_asks_for_helps() -> None:
+    """The same input again."""
+    store = Rival()
+    with pytest.raises(ConcurrentModificationError, match="give the same input again"):
+        await run(with_store(store), SALES[100:], **RESUMED)
+
+    output = await run(with_store(store), SALES[100:], **RESUMED)
+
+    assert output.result == total(SALES)
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "merge"), ("merge", None), ("merge", "last_write_wins")])
+async def test_a_run_begins_anew_when_its_conflict_resolution_was_changed(
+    before: str | None, after: str | None, container: ModelONEXContainer
+) -> None:
+    """Progress is of the items with the state before, or of the items alone."""
+    await run(container, SALES[:50], **KEPT)
+
+    def cut_off() -> Iterator[object]:
+        yield from SALES[50:750]
+        raise TimeoutError
+
+    with pytest.raises(ModelOnexError, match="TimeoutError"):
+        await run(container, cut_off(), conflict_resolution=before, **RESUMED)
+
+    output = await run(container, iter(SALES[50:]), conflict_resolution=after, **RESUMED)
+
+    assert output.result == total(SALES)
 
 
 async def test_a_cancelled_run_keeps_its_progress(container: ModelONEXContainer, store: MemoryStateManager) -> None:

@@ -1,6 +1,7 @@
 """Algorithm contracts carried out."""
 
 import asyncio
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -255,6 +256,50 @@ async def test_results_are_cached_only_when_asked_for() -> None:
     assert not (await run_algorithm(contract([1, 2], performance=enabled), registry())).cache_hit
 
 
+async def test_the_cache_tells_objects_of_one_class_apart() -> None:
+    """By their names and by what they hold now; an object that cannot be pickled is not cached."""
+    cache, made = ResultCache(), AlgorithmRegistry()
+    changing, hidden = own.Over(5), own.Over(5)
+    hidden.note = lambda: None
+    for name, algorithm in (("few", own.Over(100)), ("many", changing), ("hidden", hidden)):
+        made.register(name, algorithm)
+
+    async def call(name: str) -> tuple[object, bool]:
+        asked = contract([1, 10, 50], name, performance={"cache_enabled": True})
+        output = await run_algorithm(asked, made, cache=cache)
+        return output.result, output.cache_hit
+
+    assert [await call(name) for name in ("few", "many", "many")] == [(0, False), (2, False), (2, True)]
+    changing.limit = 20
+    assert await call("many") == (1, False)
+    made.register("few", own.Over(0))
+    assert await call("few") == (3, False)
+    assert [await call("hidden"), await call("hidden")] == [(2, False), (2, False)]
+
+
+@pytest.mark.parametrize("size", [None, 100, 3, 2, 1])
+@pytest.mark.parametrize(
+    ("algorithm", "parameters", "items", "item"),
+    [
+        ("max", {}, [1, 2, 3, 4, 5, 6, "x", 8], 6),
+        ("sort", {}, [1, 2, 3, 4, 5, 6, "x", 8], 6),
+        ("top_k", {}, ["x", 8], 1),
+        ("sum", {}, [1, math.nan, "x"], 1),
+        ("median", {"field": "v"}, [{"v": 1}, {"v": "x"}, {}], 1),
+    ],
+)
+async def test_the_same_item_is_named_however_items_are_cut(
+    algorithm: str, parameters: dict[str, object], items: list[object], item: int, size: int | None
+) -> None:
+    """With its chunk."""
+    with pytest.raises(ModelOnexError, match=rf"algorithm '{algorithm}': chunk \d \(.*\), item {item}: ex") as caught:
+        await run(items, algorithm, parameters, parallel_config={"chunk_size": size})
+
+    assert caught.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
+    assert caught.value.context["item"] == item
+    assert cast("int", caught.value.context["first"]) <= item <= cast("int", caught.value.context["last"])
+
+
 @pytest.mark.parametrize(
     ("how", "code"),
     [("ValueError", EnumCoreErrorCode.VALIDATION_ERROR), ("KeyError", EnumCoreErrorCode.OPERATION_FAILED)],
@@ -265,6 +310,14 @@ async def test_partial_results_that_do_not_fit(how: str, code: EnumCoreErrorCode
         await run([1, 2], "broken", {"how": how}, parallel_config={"chunk_size": 1})
 
     assert caught.value.error_code is code
+
+
+async def test_a_result_that_no_float_can_hold_is_told() -> None:
+    """Instead of an infinity, which JSON would turn into null."""
+    with pytest.raises(ModelOnexError, match="algorithm 'sum': the result is beyond the range of floats") as caught:
+        await run([1e308, 1e308])
+
+    assert caught.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
 
 
 async def test_purity_is_enforced_also_where_states_are_merged() -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ModelOnexError
 from omnibase_core.mixins import chunk_worker, compute_parallel
 from omnibase_core.mixins.chunk_worker import Done, Failed, Work, run_chunk, serve
-from omnibase_core.mixins.compute_parallel import Backend, run_chunks
+from omnibase_core.mixins.compute_parallel import Backend, ChunksTimedOutError, run_chunks
 from omnibase_core.mixins.purity_guard import PurityError
 from omnibase_core.utils.algorithms import Sum
 from omnibase_core.utils.chunking import Chunk
@@ -63,6 +64,22 @@ async def test_processes_are_other_processes_and_no_more_than_asked_for() -> Non
     assert os.getpid() not in ids
     assert len(set(ids)) <= 2
     assert len(await run_chunks(work, [1], workers=9, backend="processes")) == 1
+
+
+async def test_a_limit_counts_from_when_a_worker_is_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A process takes its time to start; what it does then is held to the limit."""
+    enlist = compute_parallel._Run.enlist
+
+    def slowly(run: compute_parallel._Run[object], process: compute_parallel.ProcessLike) -> bool:
+        time.sleep(0.7)  # in a worker's thread
+        return enlist(run, process)
+
+    monkeypatch.setattr(compute_parallel._Run, "enlist", slowly)
+
+    found = await run_chunks(Work(functions.process_id, "w"), [1, 2], backend="processes", limit_seconds=0.6)
+    assert len(found) == 2
+    with pytest.raises(ChunksTimedOutError):
+        await run_chunks(Work(functions.hangs, "w"), [str(tmp_path)], backend="processes", limit_seconds=0.3)
 
 
 async def test_work_is_sent_once_to_a_worker() -> None:
@@ -193,6 +210,24 @@ async def _files_in(directory: Path, count: int) -> list[int]:
 async def _gone(ids: list[int]) -> None:
     while any(psutil.pid_exists(each) for each in ids):  # noqa: ASYNC110  # the killed are reaped by another process
         await asyncio.sleep(0.005)
+
+
+async def test_loading_the_work_does_not_count() -> None:
+    """A worker is ready when it has what it works with."""
+    slow = Work(functions.SlowToArrive(1.2), "w")
+
+    assert await run_chunks(slow, [0], backend="processes", limit_seconds=1.0) == [1]
+
+
+async def test_workers_that_do_not_start_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a limit; it is no fault of the work."""
+    monkeypatch.setattr(compute_parallel, "_START_SECONDS", 0.1)
+    slow = Work(functions.SlowToArrive(60), "w")
+
+    with pytest.raises(ModelOnexError, match="w: no worker process was ready within") as caught:
+        await run_chunks(slow, [0], backend="processes", limit_seconds=1.0)
+
+    assert caught.value.error_code is EnumCoreErrorCode.RESOURCE_UNAVAILABLE
 
 
 async def test_cancellation_kills_processes(tmp_path: Path) -> None:

@@ -480,3 +480,97 @@ def test_a_lease_is_nobodys_before_its_block() -> None:
             _ = LeaseManager(store).hold("w").lease
 
     _virtually(test)
+
+
+class Lasting(Away):
+    """A store as a database is one: it outlives its holders and is not asked without need."""
+
+    ends_with_holder = False
+
+
+def test_after_two_thirds_issuing_waits_for_the_renewal() -> None:
+    """A renewal that comes late, but in time, delays what is sent and ends nothing."""
+
+    async def test(_: Away) -> None:
+        store = Lasting()
+        manager, began = LeaseManager(store, ttl_ms=TTL), _loop_ms()
+        async with manager.hold("w") as held:
+            await held.may_issue()
+            assert _loop_ms() == began
+            store.fails = True
+            await asyncio.sleep(2.1)
+            store.fails = False
+
+            await held.may_issue()
+
+        assert began + 2100 < _loop_ms() < began + TTL
+
+    _virtually(test)
+
+
+def test_nothing_may_be_issued_under_a_lost_lease_or_outside_of_its_block() -> None:
+    """Also by those who wait for the renewal at that moment."""
+
+    async def test(_: Away) -> None:
+        store = Lasting()
+        held = LeaseManager(store, ttl_ms=TTL).hold("w")
+        with pytest.raises(LeaseExpiredError, match="not entered, or left"):
+            await held.may_issue()
+        store.fails = True
+        with pytest.raises(LeaseExpiredError, match="lost by"):
+            async with held:
+                await asyncio.sleep(2.1)
+                waiting = asyncio.ensure_future(held.may_issue())
+                await asyncio.sleep(1e6)
+        with pytest.raises(LeaseExpiredError, match="lost by"):
+            await waiting
+        left = LeaseManager(store).hold("v")
+        async with left:
+            pass
+        with pytest.raises(LeaseExpiredError, match="not entered, or left"):
+            await left.may_issue()
+
+    _virtually(test)
+
+
+def test_a_store_in_memory_is_asked_before_each_issue() -> None:
+    """Whoever was freed by force issues nothing more, however long its lease was, and its block ends."""
+
+    async def test(store: Away) -> None:
+        began = _loop_ms()
+        with pytest.raises(LeaseExpiredError, match="lost by"):
+            async with LeaseManager(store, ttl_ms=TTL).hold("w") as held:
+                await store.force_release("w", "root")
+                with pytest.raises(LeaseExpiredError, match="lost by"):
+                    await held.may_issue()
+                await asyncio.sleep(1e6)
+
+        assert _loop_ms() == began
+
+    _virtually(test)
+
+
+def test_a_lease_of_another_manager_is_watched() -> None:
+    """It is not renewed and not released, and when its holder gives it up, the block ends by itself."""
+
+    async def test(_: Away) -> None:
+        store = Lasting()
+        mine, other = LeaseManager(store, ttl_ms=TTL), LeaseManager(store)
+        async with mine.hold("w") as held:
+            async with other.watch("w", held.lease.lease_id) as watched:
+                await asyncio.sleep(10 * TTL / 1000)
+                await watched.may_issue()
+                assert watched.lease.token == held.lease.token
+            assert other.token_of("w", held.lease.lease_id) is None
+            await held.may_issue()
+        lease = await mine.acquire_lease("w")
+        began = _loop_ms()
+
+        with pytest.raises(LeaseExpiredError, match="lost by"):
+            async with other.watch("w", lease.lease_id):
+                await mine.release_lease("w", lease.lease_id)
+                await asyncio.sleep(1e6)
+
+        assert _loop_ms() - began == TTL / 3
+
+    _virtually(test)

@@ -7,7 +7,7 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
-from math import inf
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ from pydantic import JsonValue
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.infrastructure.infra_bases import ModelServiceCompute
+from omnibase_core.mixins import pipeline_items
 from omnibase_core.mixins.pipeline_items import ItemsWork, run_over_items
 from omnibase_core.mixins.pipeline_limits import run_limited
 from omnibase_core.models.configuration.model_settings import ModelSettings
@@ -150,6 +151,24 @@ def test_a_caller_without_a_loop_gets_the_same() -> None:
     assert failed.error_step == "trim"
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_what_a_step_passed_over_is_kept(backend: str) -> None:
+    """The first item that it was wrong for, and for how many."""
+    check: dict[str, object] = {
+        "step_name": "check",
+        "step_type": "validation",
+        "validation_config": {"schema_ref": "number", "fail_on_error": False},
+    }
+    node = node_of([check], {"backend": backend, "worker_count": 2}, schemas={"number": {"type": "number"}})
+
+    output = await node.process(ModelComputeInput(data=[1, 2, 3, "four", 5, "six", 7]))
+
+    assert output.pipeline is not None
+    result = output.pipeline.step_results["check"]
+    assert (result.success, result.error_type) == (True, "VALIDATION_ERROR")
+    assert str(result.error_message).startswith("item 3 (the first of 2 items): ")
+
+
 async def test_a_limit_of_the_whole_kills_the_workers() -> None:
     """Whatever they are at."""
     plan = plan_of(
@@ -212,7 +231,7 @@ def test_work_is_the_contract_and_is_compiled_where_it_arrives() -> None:
     plan = plan_of(steps, parallel={"backend": "processes"})
     before = signal.getsignal(signal.SIGALRM)
     try:
-        work = pickle.loads(pickle.dumps(ItemsWork(plan, inf, alarmed=True)))
+        work = pickle.loads(pickle.dumps(ItemsWork(plan, alarmed=True)))
 
         done = work(Chunk([" a ", " b "]))
 
@@ -223,9 +242,21 @@ def test_work_is_the_contract_and_is_compiled_where_it_arrives() -> None:
         signal.signal(signal.SIGALRM, before)
 
 
+def test_the_limit_of_the_pipeline_begins_where_the_work_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the clock of the process that it arrives in."""
+    plan = plan_of(STEPS, parallel={"backend": "processes"}, pipeline_timeout_ms=1500)
+    there = pickle.dumps(ItemsWork(plan, alarmed=False))
+    monkeypatch.setattr(pipeline_items, "now", lambda: 100.0)
+
+    arrived = pickle.loads(there)
+
+    assert arrived._deadline == 101.5
+
+
 def _workers() -> list[psutil.Process]:
-    """Processes of Python below this one that burn CPU; servers of other tests are below it too."""
-    below = psutil.Process().children(recursive=True)
+    """Processes of Python below this one that burn CPU; servers of other tests are below it too, and that of forks."""
+    server = getattr(forkserver, "_forkserver")._forkserver_pid  # noqa: B009  # not in the types
+    below = [process for process in psutil.Process().children(recursive=True) if process.pid != server]
     return [process for process in below if _seconds(process) > 0.3 and "python" in process.name()]
 
 

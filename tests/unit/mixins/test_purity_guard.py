@@ -3,9 +3,12 @@
 import _thread
 import asyncio
 import contextlib
+import contextvars
 import datetime as dt
 import gc
+import io
 import os
+import queue
 import random
 import secrets
 import socket
@@ -14,7 +17,8 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import randint
 from time import monotonic as renamed
@@ -27,11 +31,27 @@ from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ModelOnexError
 from omnibase_core.mixins import purity_guard
 from omnibase_core.mixins.purity_guard import PurityError, PurityGuard, pure
+from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 
 
 def _socket() -> None:
     with socket.socket():
         pass
+
+
+CONTAINER = ModelONEXContainer()
+CONTAINER.register_service("ProtocolClock", object())
+OPEN = io.FileIO(os.devnull, "r+")
+POOL = ThreadPoolExecutor(1)
+POOL.submit(int).result()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    """What stands above is not left open."""
+    yield
+    OPEN.close()
+    POOL.shutdown()
 
 
 IMPURE: list[tuple[str, Callable[[], object]]] = [
@@ -47,6 +67,25 @@ IMPURE: list[tuple[str, Callable[[], object]]] = [
     ("monotonic", renamed),
     ("localtime", lambda: time.localtime(0)),
     ("sleep", lambda: time.sleep(0)),
+    ("gmtime", time.gmtime),
+    ("ctime", lambda: time.ctime(0)),
+    ("asctime", time.asctime),
+    ("strftime", lambda: time.strftime("%H")),
+    ("times", os.times),
+    ("stat", lambda: Path("/etc").exists()),
+    ("stat", lambda: os.path.exists("/etc")),
+    ("lstat", lambda: os.lstat("/")),
+    ("access", lambda: os.access("/", os.R_OK)),
+    ("readlink", lambda: os.readlink("/proc/self/exe")),
+    ("getcwd", Path.cwd),
+    ("write", lambda: os.write(1, b"written")),
+    ("write", lambda: OPEN.write(b"written")),
+    ("read", OPEN.read),
+    ("print", lambda: print("printed", end="")),
+    ("print", lambda: print(*["printed"])),
+    ("put", lambda: POOL.submit(time.time)),
+    ("get_service 'ProtocolClock'", lambda: CONTAINER.get_service("ProtocolClock")),
+    ("get_service 'ProtocolClock'", lambda: CONTAINER.get_service_optional("ProtocolClock")),
     ("now", lambda: dt.datetime.now(dt.UTC)),
     ("today", dt.date.today),
     ("random", random.random),
@@ -72,16 +111,28 @@ def test_io_clock_and_randomness_fail_the_computation(how: str, computation: Cal
 
 
 def test_a_pure_computation_is_left_alone() -> None:
-    """A seeded generator, given times, arithmetic, text, JSON and late imports are pure."""
+    """A seeded generator, given times, arithmetic, text, streams in memory and late imports are pure."""
+    sys.modules.pop("colorsys", None)
     with PurityGuard():
-        import colorsys  # not loaded before
+        import colorsys
 
         seeded = random.Random(42)
         first = [seeded.random(), seeded.randint(1, 6)]
         then = dt.datetime(2026, 1, 1, tzinfo=dt.UTC) + dt.timedelta(days=1)
         text = then.isoformat() + str(sorted({3, 1})) + str(uuid.uuid5(uuid.NAMESPACE_DNS, "x"))
         seeded.seed(42)
+        given = time.strftime("%H", time.gmtime(0)) + time.asctime(time.gmtime(*[0]))
+        memory = io.StringIO()
+        given_file: dict[str, io.StringIO] = {"file": memory}
+        raw = io.TextIOWrapper(io.BytesIO())
+        print("a", end="b", file=memory)
+        print("c", **given_file)  # type: ignore[call-overload]  # mypy takes them for any keywords
+        raw.write(memory.getvalue())
+        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+        waiting.put(1)
 
+        assert given == "00Thu Jan  1 00:00:00 1970"
+        assert memory.getvalue() == "abc\n"
         assert [seeded.random(), seeded.randint(1, 6)] == first
         assert text.startswith("2026-01-02")
         assert colorsys.rgb_to_hsv(0, 0, 0) == (0.0, 0.0, 0)
@@ -133,6 +184,23 @@ def test_guards_end_and_nest() -> None:
     assert back is profiler
     assert time.time() > 0
     assert Path(__file__).exists()
+
+
+def test_guards_may_end_in_any_order() -> None:
+    """As those of tasks do: the one that is left still guards, and the last puts the profiler back."""
+    first, second = PurityGuard("first"), PurityGuard("second")
+    one, other = contextvars.copy_context(), contextvars.copy_context()
+    profiler = sys.getprofile()
+
+    one.run(first.__enter__)
+    other.run(second.__enter__)
+    one.run(first.__exit__, None, None, None)
+
+    with pytest.raises(PurityError, match="second has to be pure"):
+        other.run(lambda: time.time() > 0)
+    with pytest.raises(PurityError, match="second has to be pure"):
+        other.run(second.__exit__, None, None, None)
+    assert sys.getprofile() is profiler
 
 
 def test_the_decorator_guards_each_call() -> None:

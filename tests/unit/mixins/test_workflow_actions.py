@@ -1,6 +1,7 @@
 """Actions judged and carried out, over the store in memory."""
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -280,7 +281,8 @@ async def test_the_same_action_cannot_change_the_state_twice(bench: Bench) -> No
     action = bench.issue(await bench.lease(), Kind.UPDATE_STATE, {"state": 1})
 
     first = await bench.validator.execute_validated_action(action)
-    assert await bench.validator.execute_validated_action(action) == first
+    assert first.repeated is False
+    assert await bench.validator.execute_validated_action(action) == replace(first, repeated=True)
     with pytest.raises(StateUpdateConflictError):
         await bench.states.update_state_with_action(action, 2)
 

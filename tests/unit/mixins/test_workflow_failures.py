@@ -81,7 +81,7 @@ class TestAttempts:
         """Base classes count; without conditions all is repeated that a repetition may mend."""
         service = Service({"a": [error, "ok"]})
 
-        done = ran(plan_of(step("a", retry=retried(2, 1, conditions))), service)
+        done = ran(plan_of(step("a", retry=retried(2, 1, conditions), idempotency_key=lambda _: "k")), service)
 
         assert len(done.service.calls) == (2 if repeated else 1)
         assert done.statuses == {"a": "completed" if repeated else "failed"}
@@ -128,6 +128,20 @@ class TestTime:
         assert done.statuses == {"a": "unknown"}
         assert done.error("a") == "the time of attempt 1 of step 'a' was up"
         assert done.seconds == 2
+
+    def test_a_time_that_was_up_inside_a_service_is_no_better_known(self) -> None:
+        """Whoever sets the limit, the effect may have happened; one with a key is repeated."""
+        service = Service({"a": [TimeoutError("no answer"), "ok"]})
+        a = step("a", retry=retried(3, 1, frozenset({"TimeoutError"})), compensate=step("undo"))
+
+        done = ran(plan_of(a), service)
+        with_key = ran(
+            plan_of(step("b", retry=retried(3), idempotency_key=lambda _: "k")), Service({"b": [TimeoutError(), "ok"]})
+        )
+
+        assert service.calls == ["a", "undo"]
+        assert done.error("a") == "TimeoutError: no answer"
+        assert with_key.statuses == {"b": "completed"}
 
     def test_a_cut_off_attempt_that_does_no_harm_is_repeated(self) -> None:
         """The next one is quick."""
@@ -238,7 +252,7 @@ class TestCompensation:
         assert [record.name for record in done.steps][-2:] == ["undo[0]", "undo[1]"]
 
     def test_one_that_fails_does_not_keep_the_others_from_running(self) -> None:
-        """It is told; the step is not `compensated`."""
+        """It is told, also in the run's error; the step is not `compensated`."""
         plan = plan_of(step("a", compensate=step("undo a")), step("b", compensate=step("undo b")), step("bad"))
 
         done = ran(plan, Service({"bad": failure(), "undo b": failure("stuck")}))
@@ -248,6 +262,8 @@ class TestCompensation:
         assert isinstance(told, list)
         assert isinstance(told[0], dict)
         assert told[0]["status"] == "failed"
+        assert done.view.error is not None
+        assert "'bad' is failed after 1 attempt, 2 compensations (1 failed): no" in done.view.error.message
         assert done.service.calls[-1] == "undo a"
 
     def test_skipped_steps_are_not_undone(self) -> None:

@@ -240,6 +240,74 @@ def test_services_that_cannot_be_called_are_told() -> None:
     assert run_virtual(main(other)).output == {"a": {"got": "a"}}
 
 
+def _cycle() -> list[object]:
+    found: list[object] = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (b"\xff", "'utf-8' codec can't decode byte 0xff in position 0: invalid utf-8"),
+        (_cycle(), "Circular reference detected (id repeated)"),
+        ({"price": float("nan")}, "Out of range float values are not JSON compliant"),
+        ([float("-inf")], "Out of range float values are not JSON compliant"),
+        ("\ud800", "'utf-8' codec can't encode character '\\ud800' in position 1: surrogates not allowed"),
+    ],
+)
+def test_an_effect_whose_value_is_no_json_was_carried_out(value: object, why: str) -> None:
+    """It is not repeated but undone; the error names step, service and what came back."""
+    service = Service({"charge": lambda _: value})
+    charge = step("charge", retry=retried(3), compensate=step("undo"))
+
+    done = ran(plan_of(charge), service)
+
+    assert service.calls == ["charge", "undo"]
+    assert done.error("charge") == (
+        f"step 'charge': what service 'work' did is done, but the {type(value).__name__} that it gave back is no "
+        f"JSON: {why}"
+    )
+
+
+def test_a_computation_whose_value_is_no_json_has_failed() -> None:
+    """It has no effect that somebody would have to know of."""
+    service = Service({"a": float("inf")})
+
+    done = ran(plan_of(step("a", kind=EnumWorkflowStepType.COMPUTE, retry=retried(3))), service)
+
+    assert done.statuses == {"a": "failed"}
+    assert service.calls == ["a"]
+    assert done.error("a").startswith("step 'a': the float that service 'work' gave back is no JSON: ")
+
+
+def test_an_effect_contract_whose_result_is_no_json_was_carried_out() -> None:
+    """As of a service; where a failure rolls back what was done, it has failed."""
+    handler = ScriptedHandler({"id": float("nan")})
+
+    done = with_handler(effect("a", make_input=order, retry=retried(3)), handler)
+    rolled_back = with_handler(effect("a", make_input=order, connection="shop"), ScriptedHandler({"id": float("nan")}))
+
+    assert handler.calls == 1
+    assert done.statuses == {"a": "unknown"}
+    assert done.error("a") == (
+        "step 'a': what contract 'effect.yaml' did is done, but the dict that it gave back is no JSON: "
+        "Out of range float values are not JSON compliant"
+    )
+    assert rolled_back.statuses == {"a": "failed"}
+
+
+def test_an_effect_of_whose_answer_nothing_can_be_extracted_was_carried_out() -> None:
+    """One that is not idempotent is not repeated but undone."""
+    handler = ScriptedHandler({"id": {"not": "primitive"}})
+    spec = effect("a", make_input=order, retry=retried(3), compensate=step("undo"))
+
+    done = with_handler(spec, handler, idempotent=False)
+
+    assert handler.calls == 1
+    assert done.service.calls == ["undo"]
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [

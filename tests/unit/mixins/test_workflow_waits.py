@@ -9,12 +9,15 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumWorkflowCoordination, EnumWorkflowStepType
+from omnibase_core.mixins.workflow_run import STEP_COMPLETED_EVENT
 from omnibase_core.models.events.model_event_envelope import ModelEventEnvelope
-from omnibase_core.protocols.protocol_workflow_engine import Signal, position_of
+from omnibase_core.protocols.protocol_workflow_engine import Signal, StartRequest, position_of
 from omnibase_core.utils.workflow_plan import PlannedStep, TriggerPlan, WaitPlan, WorkflowPlan, WorkflowScope
 from omnibase_spi.engine_memory import MemoryEngine
+from omnibase_spi.engine_memory_store import MemoryStore
 from omnibase_spi.events_memory import MemoryEventBus
-from tests.support.workflows import Ran, Service, StepSpec, failure, plan_of, ran, step, wait
+from omnibase_spi.testing import run_virtual
+from tests.support.workflows import BUNDLE, Bench, Ran, Service, StepSpec, failure, plan_of, ran, step, wait
 
 EVENT_DRIVEN = EnumWorkflowCoordination.EVENT_DRIVEN
 
@@ -136,6 +139,74 @@ def test_an_escalation_that_fails_is_a_warning_and_the_time_still_ends() -> None
     assert done.document["warnings"] == ["escalation 'boss' failed: is away"]
     assert done.seconds == 100
     assert early.service.calls == []
+
+
+def _hanging_escalation(**fields: object) -> WorkflowPlan:
+    plan = plan_of(approval("ok", escalate_after_ms=10_000, **fields))
+    return _with_wait(plan, 0, escalation=_aside("boss", 7))
+
+
+def _hanging() -> Service:
+    return Service({"boss": lambda _: asyncio.sleep(1_000_000)})
+
+
+CUT = "escalation 'boss' failed: the wait ended before it did; nobody knows whether it happened"
+
+
+def test_an_escalation_that_hangs_does_not_keep_the_time_from_ending() -> None:
+    """It is cut off then, and told; so it is when the run is taken up again."""
+    plan = _hanging_escalation(timeout_ms=50_000, fails_on_timeout=False)
+    service = _hanging()
+    bench = Bench(plan, service)
+
+    async def main() -> list[JsonValue]:
+        store = MemoryStore()
+        found = []
+        for _ in range(2):
+            engine = MemoryEngine(bench.run, store)
+            await engine.start(StartRequest("w", BUNDLE, None))
+            found.append((await engine.wait("w")).output)
+            await engine.aclose()
+            run = store.runs["w"]
+            del run.records[position_of(0, 1)]
+            run.status, run.output = EnumRunStatus.RUNNING, None
+        return found
+
+    first, second = run_virtual(main())
+
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert float(str(first["ended_at"])) - float(str(first["started_at"])) == 50
+    assert first["warnings"] == second["warnings"] == [CUT]
+    assert service.calls == ["boss"]
+
+
+def test_an_answer_is_heard_while_an_escalation_hangs() -> None:
+    """At once."""
+
+    async def drive(engine: MemoryEngine) -> None:
+        await asyncio.sleep(12)
+        await engine.signal("w", Signal("ok", True, sender="ann"))
+
+    done = ran(_hanging_escalation(), _hanging(), drive=drive)
+
+    assert done.output == {"ok": {"approved": True, "by": "ann"}}
+    assert done.seconds == 12
+    assert done.service.running == 0
+
+
+def test_an_escalation_ends_with_a_run_that_is_cancelled() -> None:
+    """Nothing of it goes on."""
+
+    async def drive(engine: MemoryEngine) -> None:
+        await asyncio.sleep(12)
+        await engine.cancel(["w"])
+
+    done = ran(_hanging_escalation(), _hanging(), drive=drive)
+
+    assert done.view.status is EnumRunStatus.CANCELLED
+    assert done.service.calls == ["boss"]
+    assert done.service.running == 0
 
 
 @pytest.mark.parametrize(
@@ -293,7 +364,47 @@ class TestTriggers:
         done = ran(plan, drive=drive, bus=bus)
 
         assert payloads(done, "a") == 2
-        assert done.seconds == 22
+        assert done.seconds == 18
+
+    def test_debounce_is_not_restarted_by_events_of_other_keys(self) -> None:
+        """A busy bus does not keep the step from its start."""
+        bus = MemoryEventBus()
+        plan = plan_of(
+            triggered("a", "Typed", debounce_ms=10_000, event_key=lambda scope: scope.event["key"]),
+            coordination=EVENT_DRIVEN,
+        )
+
+        async def drive(_engine: MemoryEngine) -> None:
+            for number in range(20):
+                await publish(bus, "Typed", number, f"k{number}")
+                await asyncio.sleep(3)
+
+        done = ran(plan, drive=drive, bus=bus)
+
+        assert payloads(done, "a") == 0
+        assert done.seconds == 10
+
+    def test_an_event_whose_key_cannot_be_made_is_passed_over(self) -> None:
+        """As by a filter; the first one is told as a warning."""
+        bus = MemoryEventBus()
+
+        def key(scope: WorkflowScope) -> JsonValue:
+            if isinstance(scope.event, dict) and scope.event["payload"] is None:
+                raise failure("no order in the event")
+            return 1
+
+        plan = plan_of(triggered("a", "Paid", event_key=key), coordination=EVENT_DRIVEN)
+
+        async def drive(_engine: MemoryEngine) -> None:
+            for payload in (None, None, 5):
+                await publish(bus, "Paid", payload)
+
+        done = ran(plan, drive=drive, bus=bus)
+
+        assert payloads(done, "a") == 5
+        assert done.document["warnings"] == [
+            "step 'a' passes over an event 'Paid' whose key cannot be made: no order in the event"
+        ]
 
     @pytest.mark.parametrize("types", [("Paid",), ("Paid", "Packed")])
     def test_events_that_do_not_come_in_time_are_a_failure(self, types: tuple[str, ...]) -> None:
@@ -312,21 +423,32 @@ class TestTriggers:
         assert done.error("a") == "the time of the events of step 'a' was up"
         assert done.seconds == (105 if len(types) > 1 else 5)
 
-    def test_a_key_that_cannot_be_made_is_a_failure(self) -> None:
-        """Of the step."""
+    @pytest.mark.parametrize("goes_on", [False, True])
+    def test_a_step_whose_events_did_not_come_is_told_once(self, goes_on: bool) -> None:
+        """Also when it aborts the run."""
         bus = MemoryEventBus()
+        told: list[JsonValue] = []
 
-        def key(_scope: WorkflowScope) -> JsonValue:
-            raise failure("no order in the event")
+        async def hear(event: ModelEventEnvelope[object]) -> None:
+            told.append(event.model_dump(mode="json")["payload"])
 
-        plan = plan_of(triggered("a", "Paid", event_key=key), coordination=EVENT_DRIVEN, continue_on_error=True)
+        plan = plan_of(
+            step("slow"),
+            triggered("a", "Paid", needs=("slow",), timeout_ms=5_000),
+            coordination=EVENT_DRIVEN,
+            continue_on_error=goes_on,
+        )
 
-        async def drive(_engine: MemoryEngine) -> None:
-            await publish(bus, "Paid")
+        bus.subscribe(STEP_COMPLETED_EVENT, hear)
 
-        done = ran(plan, drive=drive, bus=bus)
+        done = ran(plan, Service(seconds=7), bus=bus)
 
-        assert done.error("a") == "no order in the event"
+        assert done.statuses["a"] == "failed"
+        entries = [each for each in told if isinstance(each, dict)]
+        assert sorted((str(each["step_id"]), str(each["status"])) for each in entries) == [
+            ("a", "failed"),
+            ("slow", "completed"),
+        ]
 
     def test_the_time_of_the_workflow_ends_waiting_for_events(self) -> None:
         """As it ends everything."""

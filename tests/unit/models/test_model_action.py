@@ -1,5 +1,8 @@
 """Actions as data."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
@@ -138,3 +141,38 @@ def test_a_target_is_given_what_it_needs_to_refuse() -> None:
 def test_a_token_that_is_none_does_not_count(value: JsonValue) -> None:
     """It is a positive number."""
     assert _action(metadata={"lease_token": value}).token is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda payload: payload.update(x=1),
+        lambda payload: payload.pop("to"),
+        lambda payload: payload.__setitem__("to", 1),
+        lambda payload: payload["to"].append("eve"),
+        lambda payload: payload["to"].sort(),
+        lambda payload: payload["to"][0].clear(),
+    ],
+)
+def test_what_an_action_carries_cannot_be_changed(change: Callable[[dict[str, JsonValue]], object]) -> None:
+    """Neither by its fields nor by what it was made of."""
+    given: dict[str, JsonValue] = {"to": [{"name": "ada"}]}
+    action = ModelAction(
+        action_type=EnumActionType.DELEGATE_TASK,
+        lease_id=LEASE,
+        epoch=0,
+        target_node=EnumActionTarget.EFFECT,
+        command_payload=given,
+        metadata=given,
+    )
+    same = action.model_copy(deep=True)
+
+    for carried in (action.command_payload, action.metadata, same.command_payload):
+        with pytest.raises(TypeError, match="cannot be changed; change a copy"):
+            change(carried)
+    given["to"] = None
+
+    assert action.command_payload == action.metadata == {"to": [{"name": "ada"}]}
+    assert ModelAction.model_validate_json(action.model_dump_json()) == action == same
+    assert pickle.loads(pickle.dumps(action)) == copy.deepcopy(action) == action
+    assert type(action.model_dump()["command_payload"]) is dict

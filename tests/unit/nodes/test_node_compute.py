@@ -10,6 +10,7 @@ from typing import cast
 from uuid import uuid4
 
 import pytest
+from pydantic import JsonValue
 
 from omnibase_core import nodes
 from omnibase_core.errors import ContractError, ModelOnexError
@@ -210,6 +211,24 @@ async def test_a_result_is_cached_when_the_input_asks_for_it() -> None:
     assert len(calls) == 6
 
 
+async def test_the_cache_of_a_code_driven_node_tells_metadata_apart() -> None:
+    """Because `compute` sees it."""
+
+    class Scaled(NodeCompute):
+        async def compute(self, input_data: ModelComputeInput) -> object:
+            return [input_data.data, input_data.metadata["factor"]]
+
+    node = Scaled()
+
+    outputs = [
+        await node.process(ModelComputeInput(data=5, metadata={"factor": factor}, cache_enabled=True))
+        for factor in (2, 3, 2)
+    ]
+
+    assert [output.result for output in outputs] == [[5, 2], [5, 3], [5, 2]]
+    assert [output.cache_hit for output in outputs] == [False, False, True]
+
+
 async def test_the_correlation_id_of_the_context_is_taken() -> None:
     """When the input has none."""
     wanted = uuid4()
@@ -266,6 +285,39 @@ async def test_purity_is_enforced_where_it_is_asked_for() -> None:
     assert (await node.process(ModelComputeInput(data=0))).result == 0
     assert (await registered.process(ModelComputeInput(data=" a"))).result == "a"
     assert (await free.process(ModelComputeInput(data=1))).result
+
+
+@pytest.mark.parametrize("depth", [200, 250, 300, 900])
+async def test_a_failure_is_told_however_deep_the_outputs_are(depth: int) -> None:
+    """What the serializer cannot write is a text in the error and in the JSON of the result."""
+    steps = [transformation("identity", "same"), transformation("trim", "wrong", mode="both")]
+    node = NodeCompute.from_contract(None, contract(steps))
+    data: JsonValue = 1
+    for _ in range(depth):
+        data = [data]
+
+    with pytest.raises(ComputeFailedError, match="must be a text, found a list") as caught:
+        await node.process(ModelComputeInput(data=data))
+
+    told = cast("dict[str, dict[str, dict[str, object]]]", caught.value.context["pipeline_result"])
+    assert isinstance(told["step_results"]["same"]["output"], str) is (depth > 245)
+    assert caught.value.pipeline_result is not None
+    assert caught.value.pipeline_result.step_results["same"].output is data
+    assert caught.value.pipeline_result.model_dump_json()
+
+
+async def test_an_error_shows_no_large_outputs() -> None:
+    """It would be as large as all of them; the result has them."""
+    steps = [transformation("identity", "same"), transformation("trim", "wrong", mode="both")]
+    node = NodeCompute.from_contract(None, contract(steps))
+
+    with pytest.raises(ComputeFailedError) as caught:
+        await node.process(ModelComputeInput(data=[1] * 100_000))
+
+    assert len(repr(caught.value.context)) < 1_000
+    assert "too large to be shown here" in repr(caught.value.context)
+    assert caught.value.pipeline_result is not None
+    assert caught.value.pipeline_result.step_results["same"].output == [1] * 100_000
 
 
 async def test_a_failure_is_told_whatever_the_steps_before_it_gave() -> None:

@@ -12,11 +12,12 @@ import pytest
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors import ContractError, ModelOnexError
 from omnibase_core.mixins.purity_guard import PurityError
+from omnibase_core.models.fsm_state import FsmState, LayeredMap
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.models.model_reducer_input import ModelReducerInput
 from omnibase_core.models.model_reducer_output import ModelReducerOutput
 from omnibase_core.nodes.node_reducer import NodeReducer
-from omnibase_core.utils.fsm_executor import FsmAction
+from omnibase_core.utils.fsm_executor import FsmAction, begin
 
 ID = UUID("6f4d1f0e-5f0b-4d53-9f0a-0e1c5a7d2b11")
 CONTRACT = """\
@@ -83,6 +84,28 @@ async def test_an_output_is_written_as_json_and_its_state_goes_on() -> None:
     assert from_store.new_state == {**document["new_state"], "state": "CANCELLED", "version": 2, "history_length": 2}
     assert from_name.state_metadata.previous_state == "PLACED"
     assert from_name.result == {"state": "CANCELLED", "context": {"count": 0}, "version": 1, "history_length": 1}
+
+
+async def test_a_state_is_handed_on_without_a_look_at_all_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So an action costs the same however large the state is."""
+    node = NodeReducer.from_contract(None, CONTRACT)
+    state = begin(node._compiled(), {"state": "IDLE", "context": {f"k{index}": index for index in range(1_000)}})
+    monkeypatch.delattr(LayeredMap, "flat")
+
+    given = ModelReducerInput(action="PLACE", payload={"total": 5}, state=state)
+    done = await node.process(given)
+
+    assert given.state is state
+    assert done.reduction_metrics.state_size == 1_001
+
+
+def test_an_input_with_a_state_is_written_as_json() -> None:
+    """As its snapshot."""
+    state = begin(NodeReducer.from_contract(None, CONTRACT)._compiled())
+
+    given = ModelReducerInput(action="PLACE", state=state)
+
+    assert json.loads(given.model_dump_json())["state"] == given.model_dump()["state"] == state.snapshot()
 
 
 async def test_an_ignored_action_is_an_event_and_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -154,6 +177,36 @@ async def test_what_a_reduce_of_ones_own_raises_is_an_error_of_the_node(
     assert caught.value is raised or caught.value.context == {"action_id": str(ID)}
 
 
+@pytest.mark.parametrize("made", [{"intent_type": "told"}, {"intent_type": "told", "target": ""}, "told"])
+async def test_an_intent_that_is_none_is_an_error_of_the_node(made: object) -> None:
+    """Whether it was returned, or could not be built; said without the pages of pydantic."""
+
+    class Returns(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            return state, [made]  # type: ignore[list-item]  # what is tested
+
+    class Builds(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            return state, [ModelIntent.model_validate(made)]
+
+    for node in (Returns(), Builds()):
+        with pytest.raises(ModelOnexError, match=r"\.reduce failed for action 'GO'.*ModelIntent, 1 finding") as caught:
+            await node.process(ModelReducerInput(action="GO", operation_id=ID))
+        assert caught.value.error_code is EnumCoreErrorCode.OPERATION_FAILED
+        assert caught.value.context == {"action_id": str(ID)}
+        assert "pydantic.dev" not in str(caught.value)
+
+
+async def test_an_intent_may_be_returned_as_its_fields() -> None:
+    """As the output's own validation reads it."""
+
+    class Own(NodeReducer):
+        def reduce(self, state: object, action: FsmAction) -> tuple[object, list[ModelIntent]]:
+            return state, [{"intent_type": "told", "target": "me"}]  # type: ignore[list-item]  # what is tested
+
+    assert (await Own().process(ModelReducerInput(action="GO"))).intents[0].target == "me"
+
+
 @pytest.mark.parametrize(
     ("node", "given", "code", "message"),
     [
@@ -162,6 +215,12 @@ async def test_what_a_reduce_of_ones_own_raises_is_an_error_of_the_node(
         (
             NodeReducer.from_contract(None, CONTRACT),
             ModelReducerInput(action="PLACE", state="SHIPPED"),
+            EnumCoreErrorCode.VALIDATION_ERROR,
+            "no state 'SHIPPED'",
+        ),
+        (
+            NodeReducer.from_contract(None, CONTRACT),
+            ModelReducerInput(action="PLACE", state=FsmState("SHIPPED", LayeredMap())),
             EnumCoreErrorCode.VALIDATION_ERROR,
             "no state 'SHIPPED'",
         ),

@@ -2,16 +2,24 @@
 
 import asyncio
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from omnibase_core.enums.enum_action import EnumActionStatus, EnumLeaseEvent
+from omnibase_core.enums.enum_workflow import EnumRunStatus
 from omnibase_core.errors import EpochMismatchError, LeaseConflictError, LeaseExpiredError
 from omnibase_core.mixins.lease_manager import LeaseManager
 from omnibase_core.mixins.workflow_runner import WorkflowRunner
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
-from omnibase_core.nodes import ModelOrchestratorInput, NodeOrchestrator, OrchestrationFailedError
+from omnibase_core.nodes import (
+    ModelOrchestratorInput,
+    ModelOrchestratorOutput,
+    NodeOrchestrator,
+    OrchestrationFailedError,
+)
 from omnibase_spi.engine_dbos import DbosDriver
+from omnibase_spi.engine_memory import MemoryEngine
 from omnibase_spi.lease_memory import MemoryLeaseStore
 from omnibase_spi.testing import run_virtual
 from tests.support.leases import Stores, shared
@@ -200,7 +208,7 @@ async def test_while_one_runs_another_is_told_who_has_the_lease(shared: Stores) 
 
 
 async def test_a_lease_that_is_lost_ends_the_run(shared: Stores) -> None:
-    """At its next renewal; the run is cancelled, and nothing is written under the old token."""
+    """At its next renewal; the run is cancelled, and what it had sent is in the audit without an epoch of its own."""
     shop = Service(seconds=60)
     running = asyncio.ensure_future(node_on(shared.store, shop).process(asked()))
     await shop.called.wait()
@@ -210,7 +218,175 @@ async def test_a_lease_that_is_lost_ends_the_run(shared: Stores) -> None:
         await running
 
     assert shop.running == 0
-    assert [entry.event for entry in await shared.store.audit("w")] == [E.ACQUIRED, E.FORCED]
+    entries = await shared.store.audit("w")
+    assert [(entry.event, entry.token, entry.epoch) for entry in entries] == [
+        (E.ACQUIRED, 1, 0),
+        (E.FORCED, 1, 0),
+        (E.FAILED, 1, 0),
+    ]
+    assert entries[2].action is not None
+    assert entries[2].action.status is EnumActionStatus.CANCELLED
+
+
+async def test_who_stood_still_for_longer_than_its_lease_sends_nothing_more(shared: Stores) -> None:
+    """Another has run the workflow meanwhile; what the first had sent before is in the audit under its own token."""
+    now = [0.0]
+
+    async def stand_still(_: object) -> str:
+        now[0] += 1
+        await shared.pass_ms(1000)
+        await node_on(shared.again, Service()).process(asked())
+        return "placed"
+
+    shop = Service({"{'name': 'place', 'fence': 1}": stand_still})
+    container = ModelONEXContainer()
+    manager = LeaseManager(shared.store, clock=lambda: now[0])
+    container.register_service("ProtocolLeaseManager", manager)
+    container.register_service("shop", shop)
+    with pytest.raises(LeaseExpiredError, match="lost by"):
+        await NodeOrchestrator.from_contract(container, WORKFLOW).process(asked())
+
+    assert len(shop.calls) == 1
+    entries = await shared.store.audit("w")
+    assert [
+        (entry.event, entry.token, entry.epoch, entry.action.command_payload["step_id"])
+        for entry in entries
+        if entry.action is not None
+    ] == [(E.COMPLETED, 2, 1, "place"), (E.COMPLETED, 2, 2, "pay"), (E.COMPLETED, 1, 0, "place")]
+    assert entries[-1].holder == manager.holder
+
+
+STEPS = ", ".join(f"{{step_id: s{n}, step_type: effect, node: shop, input: {{n: {n}}}}}" for n in range(3))
+FORMS = {
+    "sequential": f"coordination_type: sequential, steps: [{STEPS}]",
+    "parallel": f"coordination_type: parallel, max_parallel_steps: 1, steps: [{STEPS}]",
+    "for each": "steps: [{step_id: s, step_type: effect, node: shop, for_each: '${input.items}', "
+    "input: {n: '${item}'}}]",
+    "pipeline": "coordination_type: pipeline, items: '${input.items}', "
+    "steps: [{step_id: s, step_type: effect, node: shop, input: {n: '${item}'}}]",
+    "child": "steps: [{step_id: s, step_type: orchestrator, node: child.yaml}]",
+    "attempts": "steps: [{step_id: s, step_type: effect, node: shop, input: {n: 0}, "
+    "on_failure: retry, retry: {max_retries: 3, base_delay_ms: 60000}}]",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_after_the_lease_is_lost_no_form_of_work_goes_on(form: str, tmp_path: Path) -> None:
+    """Neither the next step nor item, in a child or not, nor another attempt; nothing is undone either."""
+    (tmp_path / "child.yaml").write_text(f"orchestrator_subcontract: {{workflow_name: child, steps: [{STEPS}]}}")
+    path = tmp_path / "whole.yaml"
+    path.write_text(f"orchestrator_subcontract: {{workflow_name: whole, {FORMS[form]}}}")
+    store = MemoryLeaseStore()
+
+    async def lose(_: object) -> None:
+        await store.force_release("w", "root")
+        if form == "attempts":
+            raise failure("try again")
+
+    shop = Service({"{'n': 0}": lose})
+
+    async def main() -> None:
+        container = ModelONEXContainer()
+        container.register_service("ProtocolLeaseStore", store)
+        container.register_service("shop", shop)
+        node = NodeOrchestrator.from_contract(container, path)
+        with pytest.raises(LeaseExpiredError, match="lost by"):
+            await node.process(asked(input_data={"items": [0, 1, 2]}))
+
+    run_virtual(main())
+
+    assert shop.calls == [{"n": 0}]
+    assert store._records["w"].epoch == 0
+    sent = [entry for entry in store._audit["w"] if entry.action is not None]
+    assert [(entry.token, entry.epoch) for entry in sent] == [(1, 0)]
+
+
+async def test_a_run_that_people_resume_goes_on_without_the_lease_of_the_call_that_began_it() -> None:
+    """That lease is released: what is done now carries the name of the engine."""
+    store, shop = MemoryLeaseStore(), Service({"{'name': 'pay'}": [failure("no money"), "paid"]})
+    node = node_on(store, shop)
+    with pytest.raises(OrchestrationFailedError):
+        await node.process(asked())
+    assert isinstance(node.container, ModelONEXContainer)
+    engine = node.container.get_service("EngineDriver")
+    assert isinstance(engine, MemoryEngine)
+
+    await engine.resume("w")
+    view = await engine.wait("w")
+
+    assert view.status is EnumRunStatus.COMPLETED
+    assert isinstance(view.output, dict)
+    assert view.output["lease"] == "memory"
+
+
+class Coded(NodeOrchestrator):
+    """A workflow in code, which waits and says what it was given."""
+
+    begun: ClassVar[list[ModelOrchestratorInput]] = []
+
+    async def orchestrate(self, input_data: ModelOrchestratorInput) -> object:
+        self.begun.append(input_data)
+        await asyncio.sleep(60)
+        return ModelOrchestratorOutput(result=1) if input_data.input_data == "whole" else 1
+
+
+def coded_on(store: object) -> Coded:
+    container = ModelONEXContainer()
+    container.register_service("ProtocolLeaseStore", store)
+    Coded.begun.clear()
+    return Coded(container)
+
+
+def test_a_workflow_in_code_holds_the_lease_too() -> None:
+    """One at a time; its code is told lease and epoch, and its output has them, made by itself or not."""
+    store = MemoryLeaseStore()
+
+    async def main() -> None:
+        first, second = coded_on(store), coded_on(store)
+        running = asyncio.ensure_future(first.process(asked(input_data="whole")))
+        await asyncio.sleep(1)
+        with pytest.raises(LeaseConflictError):
+            await second.process(asked())
+        whole = await running
+        plain = await second.process(asked())
+
+        audit = await store.audit("w")
+        assert [entry.event for entry in audit] == [E.ACQUIRED, E.RELEASED] * 2
+        assert [str(each.lease_id) for each in (whole, plain)] == [audit[0].lease_id, audit[2].lease_id]
+        assert [(each.lease_id, each.epoch) for each in Coded.begun] == [(whole.lease_id, 0), (plain.lease_id, 0)]
+        assert (whole.epoch, plain.epoch) == (0, 0)
+
+    run_virtual(main())
+
+
+async def test_a_workflow_in_code_begins_at_the_epoch_that_is_asked_for() -> None:
+    """Another one is refused before it begins."""
+    node = coded_on(MemoryLeaseStore())
+    lease = await node.acquire_lease("w")
+
+    with pytest.raises(EpochMismatchError, match="asked for at epoch 5, and it is at 0"):
+        await node.process(asked(lease_id=lease.lease_id, epoch=5))
+
+    assert Coded.begun == []
+
+
+@pytest.mark.parametrize("whose", ["its own", "of the caller", "of another"])
+def test_a_workflow_in_code_ends_when_its_lease_is_lost(whose: str) -> None:
+    """One that it took, one that it renews for its caller, and one that another renews and that is only watched."""
+    store = MemoryLeaseStore()
+
+    async def main() -> None:
+        node = coded_on(store)
+        manager = node._leases() if whose == "of the caller" else LeaseManager(store)
+        lease_id = None if whose == "its own" else (await manager.acquire_lease("w")).lease_id
+        running = asyncio.ensure_future(node.process(asked(lease_id=lease_id)))
+        await asyncio.sleep(1)
+        assert len(Coded.begun) == 1
+        await store.force_release("w", "root")
+        with pytest.raises(LeaseExpiredError, match="lost by"):
+            await running
+
+    run_virtual(main())
 
 
 async def test_the_lease_of_the_caller_is_renewed_meanwhile_and_stays(shared: Stores) -> None:

@@ -86,6 +86,32 @@ def test_a_log_of_actions_is_run(onex: Onex, file: str) -> None:
     assert ended["state"]["state"] == "DONE"
 
 
+def test_actions_of_other_logs_have_other_ids(onex: Onex, file: str) -> None:
+    """Whether the action, what came before it, the state at the beginning or the machine is another one."""
+
+    def ids(name: str, *actions: object, state: object = None) -> list[str]:
+        done = onex("run", name, "--input", json.dumps({"actions": actions, "state": state}))
+        assert done.status == 0, done.err
+        return [intent["intent_id"] for intent in json.loads(done.out)["intents"]]
+
+    other = Path(file).with_name("other.yaml")
+    other.write_text(CONTRACT.replace("name: orders", "name: parcels"))
+    place, again = {"action": "PLACE", "payload": {"n": 1}}, {"action": "AGAIN"}
+    begun = {"state": "IDLE", "history_length": 2}
+    found = [
+        ids(file, place, again),
+        ids(file, {"action": "PLACE", "payload": {"n": 2}}, again),
+        ids(file, place, again, state=begun),
+        ids(file, place, again, state={**begun, "context": {"id": "o-1"}}),
+        ids(str(other), place, again),
+    ]
+
+    every = [one for log in found for one in log]
+    assert len(set(every)) == len(every) == 10
+    assert ids(file, place) == found[0][:1]
+    assert ids(file, place, again, state={"state": "IDLE"}) == found[0]
+
+
 def test_a_failing_action_ends_the_log(onex: Onex, file: str) -> None:
     """What came before it stands; the error names its place."""
     log = {"actions": [{"action": "PLACE", "payload": {"n": 1}}, {"action": "PLACE"}, {"action": "DONE"}]}

@@ -7,7 +7,7 @@ import pytest
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.utils.settings_source import settings_from_environ
-from omnibase_runtime.settings import BUILT_IN, describe, load_settings, masked_url
+from omnibase_runtime.settings import BUILT_IN, describe, load_settings
 
 
 def _write(path: Path, text: str) -> Path:
@@ -169,17 +169,3 @@ def test_a_default_is_shown_as_built_in() -> None:
     assert rows["data_dir"].source == BUILT_IN
     assert rows["policy.file_roots"].value == "the current directory"
     assert rows["policy.allowed_hosts"].value == "no restriction"
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("sqlite:///a.db", "sqlite:///a.db"),
-        ("mysql://root@h/x", "mysql://***@h/x"),
-        ("postgresql://u:p@ss@h/x#f", "postgresql://***@h/x?***"),
-        ("not a url", "***"),
-    ],
-)
-def test_what_stands_before_the_last_at_sign_is_masked(url: str, shown: str) -> None:
-    """A password may itself hold an `@`."""
-    assert masked_url(url) == shown

@@ -41,8 +41,26 @@ def test_a_routing_table_of_intents_is_judged_as_one(onex: Onex, files: Path) ->
     assert "effect routes 1.0.0" in good.out
     assert found["contracts"] == [{"kind": "intent_routes", "name": None, "version": None}]
     assert wrong.status == 2
-    assert "wrong.yaml:2:42: error E-UNKNOWN-FIELD: routes[0].vai: " in wrong.out
-    assert "wrong.yaml:3:12: error E-VALUE: templates: " in wrong.out
+    assert "wrong.yaml:2:37: error E-UNKNOWN-FIELD: routes[0].vai: " in wrong.out
+    assert "    fix: did you mean 'via'?" in wrong.out.splitlines()
+    assert "wrong.yaml:3:12: error E-TYPE: templates: " in wrong.out
+
+
+def test_a_routing_table_is_judged_with_its_contracts_and_its_mails(onex: Onex, files: Path) -> None:
+    """Each file at its own place; one that has mails only is a table, and so is one with a misspelt key."""
+    (files / "routes.yaml").write_text(
+        "routes:\n  - {intent_type: crm, contract: none.yaml}\n  - {intent_type: erp, contract: bad.yaml}\n"
+    )
+    (files / "mails.yaml").write_text('templates:\n  hello: {subject: "${inpt.name}", body: b}\n')
+    (files / "spelt.yaml").write_text("routes: []\ntemplate: {}\n")
+
+    ended = onex("validate", "routes.yaml", "mails.yaml", "spelt.yaml")
+
+    assert ended.status == 2
+    assert "routes.yaml:2:34: error E-FILE: routes[0].contract: none.yaml: the file cannot be read" in ended.out
+    assert "bad.yaml:7:9: error E-UNKNOWN-FIELD: " in ended.out
+    assert "mails.yaml:2:21: error E-TEMPLATE: templates.hello.subject: unknown source 'inpt'" in ended.out
+    assert "spelt.yaml:2:1: error E-UNKNOWN-FIELD: template: " in ended.out
 
 
 def test_all_findings_of_all_files_are_told(onex: Onex, files: Path) -> None:

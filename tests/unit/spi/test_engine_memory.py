@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
-from omnibase_core.errors.onex_error import ModelOnexError
+from omnibase_core.errors.onex_error import LeaseExpiredError, ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import (
     DurableContext,
     EngineDriver,
@@ -295,3 +295,55 @@ class TestTimes:
 
         assert await engine.schedules() == [replace(schedule, next_at=None)]
         await engine.aclose()
+
+
+def test_a_run_that_was_begun_under_a_lease_is_taken_up_without_it() -> None:
+    """Who held it was in the other loop."""
+    store = MemoryStore()
+
+    async def refuse() -> None:
+        message = "gone"
+        raise LeaseExpiredError(message)
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, _input: JsonValue) -> JsonValue:
+        if len(fences) == 1:
+            await context.may_issue()
+        fences.append(context.fence)
+        if len(fences) == 1:
+            await asyncio.sleep(60)
+        return None
+
+    fences: list[tuple[str, int]] = []
+
+    async def begin() -> None:
+        engine = MemoryEngine(run, store)
+        await engine.start(StartRequest("w", BUNDLE, fence=("lease", 7), may_issue=refuse))
+        await asyncio.sleep(1)
+        await engine.crash()
+
+    async def go_on() -> EnumRunStatus:
+        engine = MemoryEngine(run, store)
+        await engine.recover()
+        return (await engine.wait("w")).status
+
+    run_virtual(begin())
+
+    assert run_virtual(go_on()) is EnumRunStatus.COMPLETED
+    assert fences == [("lease", 7), ("memory", 1)]
+
+
+async def test_a_run_that_may_issue_nothing_more_is_cancelled() -> None:
+    """Its lease is lost: what it was at is not its failure."""
+
+    async def refuse() -> None:
+        message = "gone"
+        raise LeaseExpiredError(message)
+
+    engine = MemoryEngine(Bench(plan_of(step("a"))).run)
+    await engine.start(StartRequest("w", BUNDLE, fence=("lease", 7), may_issue=refuse))
+
+    view = await engine.wait("w")
+
+    assert view.status is EnumRunStatus.CANCELLED
+    assert isinstance(view.output, dict)
+    assert view.output["compensations"] == []

@@ -143,6 +143,27 @@ def test_an_item_that_does_not_fit_is_named(
         assert isinstance(caught.value.context["item"], int)
 
 
+@pytest.mark.parametrize("method", ["sum", "average"])
+@pytest.mark.parametrize(
+    ("fields", "where"),
+    [
+        ({}, ""),
+        (
+            {"group_by": "k", "window": {"type": "tumbling", "time_field": "t", "size_ms": 10}},
+            ", k 'b', window_start 0, window_end 10",
+        ),
+    ],
+)
+def test_a_value_that_no_float_can_hold_is_refused(method: str, fields: dict[str, object], where: str) -> None:
+    """With its group and window: JSON has no infinity."""
+    items = [{"k": "a", "v": 1, "t": 0}, {"k": "b", "v": 10**400, "t": 0}, {"k": "b", "v": 0.5, "t": 0}]
+
+    with pytest.raises(ModelOnexError, match=rf"^aggregation '{method}' of 'v'{where}: the result is beyond") as caught:
+        aggregate(contract(items, method, value_field="v", **fields))
+
+    assert caught.value.error_code is Code.VALIDATION_ERROR
+
+
 def test_what_a_custom_reducer_raises() -> None:
     """The item is named, also where values waited by group; a ValueError is one of the input."""
     items = [{"k": "a", "v": 1}, {"k": "b", "v": 13}]

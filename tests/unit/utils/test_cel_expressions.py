@@ -150,6 +150,9 @@ def test_a_text_that_looks_like_an_error_is_a_text() -> None:
     ("text", "offset", "message", "fix"),
     [
         ("stat.n > 1", 0, "undeclared name 'stat'", "did you mean 'state'"),
+        ("state.my-stat.x == 1", 9, "undeclared name 'stat'", "is written state['my-stat']"),
+        ("state.a.b-c > 1", 10, "undeclared name 'c'", "is written state.a['b-c']"),
+        ("state.n - foo", 10, "undeclared name 'foo'", "names are"),
         ("state.n + 'ä' + foo.bar", 16, "undeclared name 'foo'", "'foo'"),
         ("state.n >\n  now()", 12, "undeclared name 'now'", ""),
         ("state.n +", 9, "mismatched input '<EOF>'", "mend"),

@@ -45,6 +45,8 @@ def mapping(**paths: str) -> dict[str, object]:
         (transformation("json_path", path="$.a[*,*]"), 4.0),
         (transformation("json_path", path="$..a..b"), inf),
         (transformation("json_path", path="$..[?@.a]"), inf),
+        (transformation("json_path", path="$.a[?count($.a[*]) < 0]"), inf),
+        (transformation("sort", key="$[?@ == $.a]"), inf),
         (transformation("arithmetic", expression="value +    value"), 3.0),
         (transformation("arithmetic", expression="value.map(x, x)"), inf),
         (transformation("arithmetic", expression="value" + " " * 600), inf),

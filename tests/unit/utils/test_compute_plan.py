@@ -276,6 +276,22 @@ def test_a_field_that_cannot_work_is_refused(fields: dict[str, object], code: st
     assert [finding.code for finding in findings([TRIM], **fields)] == [code]
 
 
+@pytest.mark.parametrize("entry", ["{step_name: b, step_type: trimmed}", "{step_name: b}", "{step_type: 7}", "7"])
+def test_a_step_that_is_none_hides_no_other_problem(entry: str) -> None:
+    """It keeps its place and its name, to which others may refer."""
+    steps = (
+        "{step_name: a, step_type: validation, validation_config: {schema_ref: nope}}",
+        entry,
+        "{step_name: c, step_type: mapping, mapping_config: {field_mappings: {x: $.steps.zz}}}",
+    )
+    text = "compute_subcontract:\n  operation_name: x\n  pipeline:\n" + "".join(f"    - {step}\n" for step in steps)
+
+    found = judge_text(text)[0].diagnostics
+
+    assert [one.code for one in found if one.line != 5] == ["E-UNKNOWN-SCHEMA", "E-UNKNOWN-STEP"]
+    assert [one.line for one in found] == [4, 5, 6]
+
+
 def test_an_unknown_schema_is_refused() -> None:
     """A validation step names a schema that the contract has."""
     (finding,) = findings([validation("person")], schemas={"persons": {}})

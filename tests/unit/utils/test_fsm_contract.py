@@ -65,6 +65,27 @@ def test_a_mistake_is_found_at_its_place(old: str, new: str, found: list[tuple[s
     assert places(SOUND.replace(old, new)) == found
 
 
+@pytest.mark.parametrize(
+    ("payload", "places"),
+    [
+        ('{operation: insert, data: {id: 1}, where: "${payload.where}"}', [(19, 64)]),
+        ("{operation: delete, data: {id: 1}, where: {id: 1}}", [(19, 42)]),
+        ("{operation: upsert, data: {id: 1}, where: {id: 1}, key: id}", [(19, 57)]),
+        ("{operation: insert, data: {id: 1}, where: null}", []),
+        ('{operation: "${payload.what}", data: {id: 1}, where: {id: 1}}', []),
+        ("{operation: archive, data: {id: 1}, where: {id: 1}}", []),
+        ("[insert]", []),
+    ],
+)
+def test_a_part_that_a_write_does_not_have_is_a_warning(payload: str, places: list[tuple[int, int]]) -> None:
+    """The default route refuses it; one of the user's own may make something of it."""
+    intents = f"- intent_type: database_write\n            target: orders\n            payload: {payload}\n"
+    found = load_contract(SOUND.split("- {intent_type")[0] + intents).findings
+
+    assert [(each.code, each.severity) for each in found] == [("W-INTENT-PAYLOAD", "warning")] * len(places)
+    assert [(each.line, each.column) for each in found] == places
+
+
 def test_templates_and_expressions_are_judged_beside_what_is_not_well_formed() -> None:
     """One run shows all there is to mend."""
     text = (

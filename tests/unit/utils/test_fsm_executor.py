@@ -14,10 +14,10 @@ from omnibase_core.enums.enum_intent import EnumIntentPriority, EnumIntentType
 from omnibase_core.errors.onex_error import ModelOnexError, StateConsistencyError
 from omnibase_core.models.contracts.contract_model import Breach, KeyPath
 from omnibase_core.models.contracts.subcontracts.model_fsm_subcontract import ModelFSMSubcontract
+from omnibase_core.models.fsm_state import FsmState
 from omnibase_core.models.model_intent import ModelIntent
 from omnibase_core.utils.fsm_executor import FsmAction, apply, begin, step
 from omnibase_core.utils.fsm_plan import compile_machine, judge_machine, plan_of
-from omnibase_core.utils.fsm_state import FsmState
 
 ID = UUID("6f4d1f0e-5f0b-4d53-9f0a-0e1c5a7d2b11")
 Tree = dict[str, JsonValue]

@@ -4,6 +4,7 @@ import asyncio
 import difflib
 import importlib
 import inspect
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Self, TypeVar, cast, overload
@@ -67,6 +68,7 @@ class ModelONEXContainer:
     def get_service(self, key: ServiceKey) -> object:
         """The service; RESOURCE_UNAVAILABLE with the nearest names when there is none."""
         name = key if type(key) is str else _name(key)
+        sys.audit("onex.get_service", name)  # heard by the guard of pure computations
         try:
             return self._services[name]
         except KeyError:

@@ -61,7 +61,8 @@ class ModelOutputTransformation(FrozenModel):
 class ModelComputePerformance(FrozenModel):
     """Limits and the cache.
 
-    timeout_ms: the whole computation; needs the backend `processes`, because nothing else can be stopped.
+    timeout_ms: the whole computation, from when workers are ready; needs the backend `processes`, because nothing else
+    can be stopped.
     cache_enabled: a result is kept under the hash of everything that it depends on, for `cache_ttl_seconds`.
     """
 

@@ -130,9 +130,10 @@ class ModelStreamingConfig(FrozenModel):
     on at once. watermark_ms: how long items may come out of order: a window is closed when an item's time is that far
     behind its end. late_data_policy: what happens to items whose windows are all closed; `update` never closes any.
     checkpoint_items: progress is stored under `state_key` at least so often (0: never), and a run that was killed goes
-    on from there: give it the same input again. run_id: names the input, such as a file and its date. The run that was
-    stored last is not carried out again under its name, and progress is that of a name; without one a run goes on with
-    whatever progress there is.
+    on from there: give it the same input again. It begins anew, with nothing left out of the input, when another state
+    was stored since or `conflict_resolution` was changed. run_id: names the input, such as a file and its date. A run
+    that is in the state is not carried out again under its name as long as it is among the last 100 that are, and
+    progress is that of a name; without one a run goes on with whatever progress there is.
     """
 
     enabled: StrictFlag = False

@@ -13,7 +13,25 @@ from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
 
 ServiceName = Annotated[StrictText, Field(min_length=1, max_length=200)]
 _Condition = Annotated[StrictText, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
-VERSION_SPECIFIER: Final = r"^\s*((~=|===?|!=|<=|>=|<|>)\s*[A-Za-z0-9.+!*_-]+\s*(,\s*|$))+$"
+
+
+def _words(*words: str) -> str:
+    """One of these words, whatever its letters; not by a flag, which patterns of JSON Schema do not have."""
+    return "(" + "|".join("".join(f"[{letter}{letter.upper()}]" for letter in word) for word in words) + ")"
+
+
+_RELEASE: Final = r"[vV]?([0-9]+!)?[0-9]+(\.[0-9]+)"
+_SUFFIX: Final = (
+    rf"([-_.]?{_words('alpha', 'beta', 'preview', 'pre', 'a', 'b', 'c', 'rc')}[-_.]?[0-9]*)?"
+    rf"(-[0-9]+|[-_.]?{_words('post', 'rev', 'r')}[-_.]?[0-9]*)?([-_.]?{_words('dev')}[-_.]?[0-9]*)?"
+)
+_LOCAL: Final = r"(\+[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*)?"
+_CLAUSE: Final = (
+    rf"(===\s*[A-Za-z0-9.+!*_-]+|(==|!=)\s*{_RELEASE}*(\.\*|{_SUFFIX}{_LOCAL})|~=\s*{_RELEASE}+{_SUFFIX}"
+    rf"|(<=|>=|<|>)\s*{_RELEASE}*{_SUFFIX})"
+)
+VERSION_SPECIFIER: Final = rf"^\s*({_CLAUSE}\s*(,\s*|$))+$"
+"""PEP 440, section "Version specifiers"."""
 
 
 class ModelDependency(ContractModel):
@@ -78,7 +96,8 @@ class ModelConflictResolutionConfig(ContractModel):
     continue_on_error: a failed step ends only what depends on it, not the workflow.
 
     A workflow without this block makes one attempt of each step. A step that is not idempotent and of which nobody
-    knows whether it took effect is never repeated.
+    knows whether it took effect is never repeated: neither one that was cut off nor a service that raises TimeoutError
+    itself; an `idempotency_key` of the step says that it may be.
     """
 
     retry_enabled: StrictFlag = True

@@ -10,9 +10,10 @@ from typing import Annotated, Final
 
 from pydantic import Field, JsonValue
 
-from omnibase_core.enums.enum_intent import EnumIntentPriority
+from omnibase_core.enums.enum_intent import EnumIntentPriority, EnumIntentType
 from omnibase_core.models.contracts.contract_model import Breach, ContractFile, ContractModel, KeyPath, Rule
 from omnibase_core.models.contracts.subcontracts.effect_retry_config import ModelEffectRetryPolicy
+from omnibase_core.models.model_intent import DATABASE_WRITE_PARTS
 from omnibase_core.models.primitives.strict_types import StrictFlag, StrictText
 
 ANY_STATE: Final = "*"
@@ -335,6 +336,28 @@ def _listed(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - _SHOWN} more" if len(names) > _SHOWN else shown
 
 
+def _stray_parts(intent: ModelFSMIntent) -> Iterator[Breach]:
+    """Of a write whose operation is known; a warning, because a route of the user's own may take them."""
+    payload = intent.payload
+    if intent.intent_type != EnumIntentType.DATABASE_WRITE or not isinstance(payload, dict):
+        return
+    allowed = DATABASE_WRITE_PARTS.get(str(payload.get("operation")))
+    if allowed is None:
+        return
+    for part, value in payload.items():
+        if part != "operation" and part not in allowed and value is not None:
+            yield Breach(
+                "W-INTENT-PAYLOAD",
+                f"{payload['operation']} has no {part!r}: the default route of database_write refuses it",
+                ("payload", part),
+                found=repr(part),
+                allowed=", ".join(sorted(allowed)),
+                fix="remove it, or choose another operation",
+                severity="warning",
+            )
+
+
+ModelFSMIntent.rules = (Rule(("intent_type", "payload"), _stray_parts),)
 ModelFSMSubcontract.rules = (
     Rule(("states",), _duplicate_states),
     Rule(("transitions",), _duplicate_transitions),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.utils.fsm_state import FsmState, LayeredMap, layered, restore
+from omnibase_core.models.fsm_state import FsmState, LayeredMap, layered, restore
 
 KEYS = st.integers(0, 400).map(str)
 
