@@ -61,8 +61,8 @@ _HAS_ATTRIBUTE: Final = (
 _ENDED_BEFORE: Final = (
     "SELECT r.workflow_id FROM {s}onex_runs r JOIN {s}workflow_status w ON w.workflow_uuid = r.workflow_id "
     "WHERE w.completed_at < :when AND w.status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING') AND r.wanted IS NULL "
-    "AND NOT EXISTS (SELECT 1 FROM {s}workflow_status p WHERE p.workflow_uuid = r.parent_id "
-    "AND p.status IN ('ENQUEUED', 'DELAYED', 'PENDING')) ORDER BY w.completed_at LIMIT :limit"
+    "AND NOT EXISTS (SELECT 1 FROM {s}onex_runs p WHERE p.workflow_id = r.parent_id) "
+    "ORDER BY w.completed_at LIMIT :limit"
 )
 _OWNER: Final = (
     "SELECT w.owner_xid FROM {s}onex_runs r JOIN {s}workflow_status w "
@@ -527,7 +527,7 @@ class WorkflowTables:
     # the end
 
     def ended_before(self, when: datetime, limit: int) -> list[str]:
-        """Runs that ended before, except children of a run that has not."""
+        """Runs that ended before. A child stays for as long as its parent is there, which may go on and ask for it."""
         rows = self.rows(_ENDED_BEFORE, when=int(when.timestamp() * 1000), limit=limit)
         return [text_of(row["workflow_id"]) for row in rows]
 

@@ -264,10 +264,19 @@ class MemoryEngine:
         if self._keep_ended is not None:
             self.store.ended.append(run)
             while len(self.store.ended) > self._keep_ended:
-                oldest = self.store.ended.popleft()
-                if oldest.status.ended and self.store.runs.get(oldest.request.workflow_id) is oldest:
-                    del self.store.runs[oldest.request.workflow_id]
+                self._forget(self.store.ended.popleft())
         self._admit(run.request.queue)
+
+    def _forget(self, run: MemoryRun) -> None:
+        """Let go of a run that has ended, with its children; one that failed stays while its parent does."""
+        runs, name = self.store.runs, run.request.workflow_id
+        needed = run.status is not EnumRunStatus.COMPLETED and run.request.parent_id in runs
+        if not run.status.ended or runs.get(name) is not run or needed:
+            return
+        del runs[name]
+        for child in run.children:
+            if child in runs:
+                self._forget(runs[child])
 
     @staticmethod
     def _tell_waiters(run: MemoryRun) -> None:
@@ -501,10 +510,16 @@ class MemoryEngine:
     async def delete_before(self, when: datetime) -> int:
         """See `EngineDriver.delete_before`."""
         self._enter()
-        old = [name for name, run in self.store.runs.items() if run.status.ended and run.updated < when.timestamp()]
-        for name in old:
-            del self.store.runs[name]
-        return len(old)
+        runs, deleted = self.store.runs, 0
+        while old := [name for name, run in runs.items() if self._is_old(run, when.timestamp())]:
+            for name in old:
+                del runs[name]
+            deleted += len(old)
+        return deleted
+
+    def _is_old(self, run: MemoryRun, when: float) -> bool:
+        """Whether a run ended before, and no parent is there, which may go on and ask for it."""
+        return run.status.ended and run.updated < when and run.request.parent_id not in self.store.runs
 
     async def drain(self, limit: timedelta) -> int:
         """See `EngineDriver.drain`."""

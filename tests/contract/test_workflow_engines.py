@@ -723,6 +723,53 @@ async def test_old_runs_are_deleted(source: EngineSource) -> None:
         await engine.query("a")
 
 
+async def test_an_ended_child_is_deleted_with_its_parent_and_not_before(source: EngineSource) -> None:
+    """A paused parent goes on and asks for it; one that has ended may be resumed."""
+    gate, reached = asyncio.Event(), asyncio.Event()
+    calls: list[JsonValue] = []
+    broken = [True]
+
+    async def hold() -> StepOutcome:
+        reached.set()
+        await gate.wait()
+        return StepOutcome(COMPLETED)
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        if input_data == "child":
+            await context.step(position_of(0), "one", gives(1, calls))
+            raise WorkflowExecutionError("no")
+        await context.child(position_of(0), "c", StartRequest("a.c", BUNDLE, "child", parent_id="a"))
+        await context.step(position_of(1), "hold", hold)
+        await context.step(position_of(2), "last", gives(None))
+        if broken[0]:
+            raise WorkflowExecutionError("no")
+        return None
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    await asyncio.wait_for(reached.wait(), 10)
+    pausing = asyncio.ensure_future(engine.pause("a"))
+    await asyncio.sleep(0.05)
+    gate.set()
+    await pausing
+    await until(lambda: engine.query("a"), lambda view: view.status is EnumRunStatus.PAUSED)
+    later = datetime.now(UTC) + timedelta(hours=1)
+
+    of_paused = await engine.delete_before(later)
+    between = datetime.now(UTC)
+    await asyncio.sleep(1.05)  # SQLite tells ends in whole seconds
+    await engine.resume("a")
+    await engine.wait("a", SOON)
+    of_failed = await engine.delete_before(between)
+    broken[0] = False
+    await engine.resume("a")
+    await engine.wait("a", SOON)
+
+    assert (of_paused, of_failed) == (0, 0)
+    assert calls == [1]
+    assert await engine.delete_before(later) == 2
+
+
 async def test_progress_is_seen_while_the_run_goes_on(source: EngineSource) -> None:
     """The last one counts."""
     gate = asyncio.Event()

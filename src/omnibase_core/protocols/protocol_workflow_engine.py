@@ -380,7 +380,7 @@ class EngineDriver(Protocol):
         ...
 
     async def delete_before(self, when: datetime) -> int:
-        """Delete runs that ended before; returns their number."""
+        """Delete runs that ended before, a child not before its parent; returns their number."""
         ...
 
     async def drain(self, limit: timedelta) -> int:
