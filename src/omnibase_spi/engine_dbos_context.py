@@ -286,8 +286,9 @@ class DbosContext:
             return recorded
         self._control.check()
         started = time.time()
-        if done := times_done(self._cuts, position):
-            request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
+        done = times_done(self._cuts, position)
+        name_of_it = f"{request.workflow_id}~{done}" if done else request.workflow_id
+        request = replace(request, workflow_id=name_of_it, parent_id=self.workflow_id, parent_position=position)
         view = await self._host.start_child(self._control, request, wait=wait)
         if wait and view.status is EnumRunStatus.FAILED and self.anew(position) > done:
             await self._host.resume_child(self._control, request.workflow_id)

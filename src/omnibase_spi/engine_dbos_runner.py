@@ -54,13 +54,11 @@ T = TypeVar("T")
 class Engine(Protocol):
     """What the runner asks of its driver."""
 
-    async def start(self, request: StartRequest) -> RunView: ...
+    async def start_child(self, request: StartRequest, owner: str) -> RunView: ...
 
     async def wait(self, workflow_id: str, timeout: timedelta | None = None) -> RunView: ...  # noqa: ASYNC109  # the seam's
 
     async def resume(self, workflow_id: str) -> None: ...
-
-    async def cancel(self, workflow_ids: Sequence[str]) -> int: ...
 
     def run_ended(self) -> None: ...
 
@@ -156,10 +154,9 @@ class DbosRunner:
 
     async def _end_children(self, control: RunControl) -> None:
         """Cancel what a run has started and that goes on, before its failure is recorded: so a replay does it too."""
-        looking = partial(self._store.do, self._tables.with_descendants, [control.workflow_id])
-        children = [each for each in await self._surely(control, looking) if each != control.workflow_id]
-        if children:
-            await self._surely(control, partial(self._driver.cancel, children))
+        ending = partial(self._store.do, self._store.tables.cancel_children, control.workflow_id)
+        for child in await self._surely(control, ending):
+            self.stop_run(child, "cancelled")
 
     async def _let_go(self, control: RunControl, reason: str) -> None:
         status = _HANDED_OVER.get(reason)
@@ -202,13 +199,13 @@ class DbosRunner:
         """A child's run; one that was paused or cancelled goes on, as its parent does."""
         if self._only is not None:
             request = replace(request, queue=self._only)
-        view = await self._surely(control, partial(self._driver.start, request))
+        view = await self._surely(control, partial(self._driver.start_child, request, control.owner))
         if wait and view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
-            await self._surely(control, partial(self._driver.resume, request.workflow_id))
+            await self.resume_child(control, request.workflow_id)
         return view
 
     async def resume_child(self, control: RunControl, workflow_id: str) -> None:
-        """Let a child go on that has failed; where somebody else has done so, it is waited for all the same."""
+        """Let a child go on; where somebody else has done so, it is waited for all the same."""
         try:
             await self._surely(control, partial(self._driver.resume, workflow_id))
         except ModelOnexError as error:
@@ -269,7 +266,7 @@ class DbosRunner:
         self._progress[workflow_id] = progress
 
     async def begin_anew(self, control: RunControl, input_data: JsonValue) -> bool:
-        again = partial(self._tables.begin_again, control.workflow_id, 0, control.owner, (input_data,))
+        again = partial(self._tables.continue_as_new, control.workflow_id, control.owner, input_data)
         return await self._surely(control, partial(self._store.do, again))
 
     # what the janitor sees and says, from its thread

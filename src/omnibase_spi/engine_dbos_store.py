@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.protocols.protocol_workflow_engine import StartRequest
+from omnibase_core.protocols.protocol_workflow_engine import StartRequest, WorkflowStoppedError
 from omnibase_spi.engine_dbos_link import (
     INTERPRETER_VERSION,
     WORKFLOW_NAME,
@@ -55,10 +55,13 @@ class DbosStore:
         register_queues(self._client, [QueueLimits(DEFAULT_QUEUE), *queues], _QUEUE_POLL_S)
         self._queues = {queue.name for queue in self._client.list_queues()}
 
-    def begin(self, request: StartRequest, cut: tuple[str, int] | None = None) -> bool:
-        """Write a run down and queue it; with `cut`, after the records of another run below a position."""
+    def begin(self, request: StartRequest, cut: tuple[str, int] | None = None, owner: str | None = None) -> bool:
+        """Write a run down and queue it; with `cut`, after the records of another run below a position.
+
+        owner: the execution of its parent, which starts nothing when the parent is no longer its own
+        (WorkflowStoppedError).
+        """
         from dbos import EnqueueOptions, WorkflowSerializationFormat
-        from dbos._error import DBOSQueueDeduplicatedError
 
         if not request.workflow_id.strip():
             message = "Start of a workflow: its id is empty. Give one, or leave it out to have one made."
@@ -80,27 +83,20 @@ class DbosStore:
             "priority": request.priority,
             "serialization_type": WorkflowSerializationFormat.PORTABLE,
         }
-        if request.deduplication_key is not None:
-            options["deduplication_id"] = request.deduplication_key
         if request.not_before is not None:
             seconds = (request.not_before - datetime.now(UTC)).total_seconds()
             if seconds > 0:
                 options["delay_seconds"] = seconds
         tables = self.tables
-        try:
-            with tables.writing() as connection:
-                tables.put_bundle(connection, request.bundle)
-                if not tables.insert_run(connection, request, names_of(request.bundle), queue):
-                    return False
-                self.client.enqueue_in_transaction(connection, options)
-                if cut is not None:
-                    tables.copy_records(connection, cut[0], request.workflow_id, cut[1])
-        except DBOSQueueDeduplicatedError:
-            message = (
-                f"Start of workflow {request.workflow_id!r}: a run with the deduplication key "
-                f"{request.deduplication_key!r} has not ended. Wait for it, or cancel it."
-            )
-            raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT) from None
+        with tables.writing() as connection:
+            if owner is not None and not tables.owns(connection, str(request.parent_id), owner):
+                raise WorkflowStoppedError("moved")
+            tables.put_bundle(connection, request.bundle)
+            if not tables.insert_run(connection, request, names_of(request.bundle), queue):
+                return False
+            self.client.enqueue_in_transaction(connection, options)
+            if cut is not None:
+                tables.copy_records(connection, cut[0], request.workflow_id, cut[1])
         return True
 
     def delete_some(self, before: datetime) -> int:

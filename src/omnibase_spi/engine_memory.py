@@ -142,13 +142,7 @@ class MemoryEngine:
             if known.input_hash != digest:
                 raise _conflict(request.workflow_id, "exists with another input or contract; choose another id")
             return known.view()
-        key = request.deduplication_key
-        if key is not None:
-            for other in self.store.runs.values():
-                if other.request.deduplication_key == key and not other.status.ended:
-                    raise _conflict(
-                        request.workflow_id, f"would double {other.request.workflow_id!r}, whose key {key!r} it has"
-                    )
+        self._claim(request)
         now = self.clock()
         self.store.count += 1
         run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, digest, self.store.count)
@@ -159,6 +153,15 @@ class MemoryEngine:
                 break
             await asyncio.sleep(0)
         return run.view()
+
+    def _claim(self, request: StartRequest) -> None:
+        """Let a run have its deduplication key."""
+        key, name = request.deduplication_key, request.workflow_id
+        if key is not None:
+            other = self.store.runs.get(self.store.keys.get(key, name))
+            if other is not None and other.request.workflow_id != name and not other.status.ended:
+                raise _conflict(name, f"would double {other.request.workflow_id!r}, whose key {key!r} it has")
+            self.store.keys[key] = name
 
     def _enqueue(self, run: MemoryRun) -> None:
         when = run.request.not_before
@@ -252,6 +255,8 @@ class MemoryEngine:
 
     def _end(self, run: MemoryRun, status: EnumRunStatus, output: JsonValue, error: StepError | None) -> None:
         run.status, run.output, run.error = status, output, error
+        if run.request.deduplication_key is not None:
+            self.store.keys.pop(run.request.deduplication_key, None)
         if status is not EnumRunStatus.COMPLETED:
             for child in run.children:
                 if child in self.store.runs:
@@ -388,6 +393,7 @@ class MemoryEngine:
         run = self._found(workflow_id)
         if run.status not in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED, EnumRunStatus.FAILED}:
             raise _conflict(workflow_id, f"is {run.status.value}; a paused, cancelled or failed one can be resumed")
+        self._claim(run.request)
         if run.status is not EnumRunStatus.PAUSED:
             forget_failures(run)
         run.output, run.error, run.stop = None, None, None
@@ -403,7 +409,14 @@ class MemoryEngine:
             raise _conflict(name, "exists already; choose another id")
         now = self.clock()
         self.store.count += 1
-        request = replace(run.request, workflow_id=name, deduplication_key=None, not_before=None)
+        request = replace(
+            run.request,
+            workflow_id=name,
+            deduplication_key=None,
+            not_before=None,
+            parent_id=None,
+            parent_position=None,
+        )
         made = MemoryRun(request, EnumRunStatus.QUEUED, now, now, run.input_hash, self.store.count)
         made.records, made.times = dict(run.records), dict(run.times)
         made.received, made.patches = dict(run.received), dict(run.patches)
@@ -417,9 +430,15 @@ class MemoryEngine:
         self._enter()
         run = self._found(workflow_id)
         position = place_of(run, to_step)
-        if run.task is not None:
+        self._claim(run.request)
+        task = run.task
+        if task is not None:
             self._stop(run, "paused")
-            await asyncio.wait([run.task])
+        for child in [self.store.runs[name] for name in run.children if name in self.store.runs]:
+            if (child.request.parent_position or 0) >= position:
+                self._cancel(child)
+        if task is not None:
+            await asyncio.wait([task])
         run.drop_from(position)
         run.anew.append(position)
         run.output, run.error, run.stop = None, None, None
@@ -581,6 +600,14 @@ class MemoryEngine:
                     EnumCoreErrorCode.CONFIGURATION_ERROR,
                 )
             self.events.listen(run, topic, self.deliver)
+
+    def over(self, workflow_id: str, bell: asyncio.Future[None]) -> RunView | None:
+        """A run once it has ended; until then None, and the bell is rung when there is news."""
+        run = self._found(workflow_id)
+        if run.status.ended and run.task is None:
+            return run.view()
+        run.waiters.append(bell)
+        return None
 
     async def transact(self, connection_name: str, workflow_id: str, position: int, work: Work) -> StepOutcome:
         """The work of a `tx_step`."""

@@ -48,7 +48,7 @@ class Host(Protocol):
 
     async def resume(self, workflow_id: str) -> None: ...
 
-    async def wait(self, workflow_id: str) -> RunView: ...
+    def over(self, workflow_id: str, bell: asyncio.Future[None]) -> RunView | None: ...
 
     async def transact(self, connection_name: str, workflow_id: str, position: int, work: Work) -> StepOutcome: ...
 
@@ -237,8 +237,9 @@ class MemoryContext:
             return record.outcome
         self._check()
         began = self.clock()
-        if done := times_done(self._run.anew, position):
-            request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
+        done = times_done(self._run.anew, position)
+        name_of_it = f"{request.workflow_id}~{done}" if done else request.workflow_id
+        request = replace(request, workflow_id=name_of_it, parent_id=self.workflow_id, parent_position=position)
         view = await self._host.start(request)
         if request.workflow_id not in self._run.children:
             self._run.children.append(request.workflow_id)
@@ -248,7 +249,7 @@ class MemoryContext:
         if failed_before or view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
             await self._host.resume(request.workflow_id)  # its parent goes on, so it does
         for attempt in count(1):
-            view = await self._host.wait(request.workflow_id)
+            view = await self._over(request.workflow_id)
             status = _STATUS.get(view.status, EnumStepStatus.FAILED)
             outcome = StepOutcome(status, view.output, view.error, attempt, began, self.clock())
             delay = again(outcome, attempt) if again is not None and status is EnumStepStatus.FAILED else None
@@ -261,6 +262,20 @@ class MemoryContext:
                 await self._host.resume(request.workflow_id)
         return await self.step(position, name, _given(outcome))
 
+    async def _over(self, workflow_id: str) -> RunView:
+        """A child's run once it has ended."""
+        while True:
+            bell = asyncio.get_running_loop().create_future()
+            view = self._host.over(workflow_id, bell)
+            if view is not None:
+                return view
+            self._bells.add(bell)
+            try:
+                await bell
+            finally:
+                self._bells.discard(bell)
+            self._check()
+
     async def patch(self, position: int, name: str) -> bool:  # noqa: ARG002  # of the protocol; the position tells it
         """See `DurableContext.patch`; a run that has records behind this position had been here before."""
         patches = self._run.patches
@@ -272,19 +287,7 @@ class MemoryContext:
         """See `DurableContext.continue_as_new`."""
         self._check()
         run = self._run
-        request = run.request
-        run.request = StartRequest(
-            request.workflow_id,
-            request.bundle,
-            input_data,
-            request.queue,
-            request.priority,
-            None,
-            request.attributes,
-            request.deduplication_key,
-            request.parent_id,
-            request.fence,
-        )
+        run.request = replace(run.request, input_data=input_data, not_before=None)
         for journal in (run.records, run.times, run.received, run.patches):
             journal.clear()
         run.anew.append(0)

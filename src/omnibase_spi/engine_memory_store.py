@@ -94,10 +94,13 @@ class MemoryRun:
 
 @dataclass(slots=True)
 class MemoryStore:
-    """All runs and schedules. latest: the latest moment that an engine on it has seen, so that time never goes back."""
+    """All runs and schedules. keys: the run that has a deduplication key. latest: the latest moment that an engine on
+    it has seen, so that time never goes back.
+    """
 
     runs: dict[str, MemoryRun] = field(default_factory=dict)
     schedules: dict[str, Schedule] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
     latest: float = 0.0
     started: dict[str, list[float]] = field(default_factory=dict)
     count: int = 0

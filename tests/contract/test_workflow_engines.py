@@ -136,6 +136,39 @@ async def test_a_key_keeps_a_second_run_away_until_the_first_has_ended(source: E
     await engine.wait("c", SOON)
 
 
+async def test_a_run_that_goes_on_again_needs_its_key(source: EngineSource) -> None:
+    """Resumed or rewound while another one has it, it stays as it is; a paused one keeps it, whatever the queue."""
+    gate = asyncio.Event()
+    steps = Steps(gate)
+    engine = await source.open(steps)
+    await engine.start(asks("done", deduplication_key="k"))
+    gate.set()
+    await engine.wait("done", SOON)
+    gate.clear()
+    await engine.start(asks("cancelled", deduplication_key="k"))
+    await engine.cancel(["cancelled"])
+    await engine.wait("cancelled", SOON)
+    await engine.start(asks("other", deduplication_key="k", not_before=datetime.now(UTC) + timedelta(days=1)))
+    await engine.pause("other")
+
+    for call in (
+        lambda: engine.resume("cancelled"),
+        lambda: engine.rewind("done", "two"),
+        lambda: engine.start(asks("queued", deduplication_key="k", queue=QUEUE)),
+    ):
+        with pytest.raises(ModelOnexError, match="'other'") as found:
+            await call()
+        assert found.value.error_code is EnumCoreErrorCode.CONFLICT
+    refused = [(await engine.query(name)).status for name in ("cancelled", "done")]
+    await engine.cancel(["other"])
+    gate.set()
+    await engine.resume("cancelled")
+    ended = await engine.wait("cancelled", SOON)
+
+    assert refused == [EnumRunStatus.CANCELLED, EnumRunStatus.COMPLETED]
+    assert ended.status is EnumRunStatus.COMPLETED
+
+
 async def test_unknown_runs_and_schedules_are_not_found(source: EngineSource) -> None:
     """NOT_FOUND, not an empty answer."""
     engine = await source.open(Steps())
@@ -625,6 +658,49 @@ async def test_rewind_does_the_same_run_again_from_a_step_on(source: EngineSourc
     assert steps.calls == [1, 2, 3, 3]
 
 
+async def test_rewind_cancels_what_the_run_has_started_behind_the_cut(source: EngineSource) -> None:
+    """It is started anew, and nothing is done by two; what was started before the cut goes on."""
+    opened = asyncio.Event()
+    begun: list[str] = []
+    interrupted: list[str] = []
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        async def hang() -> StepOutcome:
+            begun.append(context.workflow_id)
+            try:
+                await opened.wait()
+            except asyncio.CancelledError:
+                interrupted.append(context.workflow_id)
+                raise
+            return StepOutcome(COMPLETED, context.workflow_id)
+
+        if input_data == "child":
+            return (await context.step(position_of(0), "hangs", hang)).value
+        await context.child(position_of(0), "early", StartRequest("a.early", BUNDLE, "child"), wait=False)
+        await context.step(position_of(1), "one", gives(1))
+        return (await context.child(position_of(2), "c", StartRequest("a.c", BUNDLE, "child"))).value
+
+    async def begun_by(count: int) -> list[str]:
+        await until(lambda: engine.query("a"), lambda _: len(begun) >= count)
+        return begun
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    await begun_by(2)
+    await asyncio.wait_for(engine.rewind("a", "one"), 10)
+    await begun_by(3)
+    await until(lambda: engine.query("a.c"), lambda view: view.status is EnumRunStatus.CANCELLED and bool(interrupted))
+    opened.set()
+    ended = await engine.wait("a", SOON)
+    early = await engine.wait("a.early", SOON)
+
+    assert sorted(begun) == ["a.c", "a.c~1", "a.early"]
+    assert interrupted == ["a.c"]
+    assert ended.output == "a.c~1"
+    assert early.status is EnumRunStatus.COMPLETED
+    assert early.parent_id == "a"
+
+
 async def test_ids_are_the_same_in_a_replay_and_differ_between_runs(source: EngineSource) -> None:
     """Made of run and name."""
     seen: list[UUID] = []
@@ -690,6 +766,23 @@ async def test_a_run_for_later_begins_then(source: EngineSource) -> None:
     assert early.status in {EnumRunStatus.SCHEDULED, EnumRunStatus.QUEUED}
     assert ended.status is EnumRunStatus.COMPLETED
     assert datetime.now(UTC) >= when - timedelta(milliseconds=20)
+
+
+async def test_a_run_for_later_that_was_paused_still_begins_then(source: EngineSource) -> None:
+    """Pausing and resuming it does not begin it."""
+    steps = Steps()
+    engine = await source.open(steps)
+    when = datetime.now(UTC) + timedelta(days=1)
+    await engine.start(asks("a", not_before=when))
+
+    await engine.pause("a")
+    paused = await engine.query("a")
+    await engine.resume("a")
+    resumed = await engine.query("a")
+
+    assert paused.status is EnumRunStatus.PAUSED
+    assert resumed.status is EnumRunStatus.SCHEDULED
+    assert steps.calls == []
 
 
 async def test_runs_are_found_by_status_time_attribute_and_parent(source: EngineSource) -> None:

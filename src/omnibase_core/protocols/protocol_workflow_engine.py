@@ -243,7 +243,8 @@ class StartRequest:
 
     workflow_id: asking again with the same id and the same input is the same run; another input is CONFLICT.
     priority: 1 is served first. not_before: None is now. attributes: to search by. deduplication_key: while a run with
-    it has not ended, another one is CONFLICT. fence: lease and token of who starts it, under which an engine without
+    it has not ended, another one is CONFLICT, also one that is resumed or rewound. parent_position: where in its parent
+    it was asked for. fence: lease and token of who starts it, under which an engine without
     leases of its own (`has_leases`) carries it out.
     """
 
@@ -257,6 +258,7 @@ class StartRequest:
     deduplication_key: str | None = None
     parent_id: str | None = None
     fence: tuple[str, int] | None = None
+    parent_position: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +356,10 @@ class EngineDriver(Protocol):
     async def pause(self, workflow_id: str) -> None: ...
 
     async def resume(self, workflow_id: str) -> None:
-        """Go on with a run that was paused, cancelled or has failed; finished steps are not repeated."""
+        """Go on with a run that was paused, cancelled or has failed; finished steps are not repeated.
+
+        One that was to begin at a time that has not come waits for it.
+        """
         ...
 
     async def fork(self, workflow_id: str, from_step: str, new_id: str | None = None) -> RunView:
@@ -362,7 +367,9 @@ class EngineDriver(Protocol):
         ...
 
     async def rewind(self, workflow_id: str, to_step: str) -> RunView:
-        """The same run again from this step on; its records from there on are dropped."""
+        """The same run again from this step on; its records from there on are dropped, and what it has started from
+        there on is cancelled.
+        """
         ...
 
     async def schedules(self) -> Sequence[Schedule]: ...
