@@ -35,6 +35,7 @@ from omnibase_spi.engine_dbos_runner import DbosRunner
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
 from omnibase_spi.engine_dbos_store import DbosStore
 from omnibase_spi.engine_dbos_tables import NOTE, PAUSED
+from omnibase_spi.workflow_checks import check_attributes, check_signal, check_word
 from omnibase_spi.workflow_cron import times_between
 
 _IDLE_MS: Final = 5_000
@@ -113,6 +114,7 @@ class DbosDriver:
         return await self.query(request.workflow_id)
 
     async def query(self, workflow_id: str) -> RunView:
+        check_word(workflow_id, "The id of a run")
         view = await self._store.do(self._store.tables.run, workflow_id)
         if view is None:
             raise _unknown(workflow_id)
@@ -123,6 +125,9 @@ class DbosDriver:
         return await self._store.do(self._store.tables.bundle, view.contract_digest)
 
     async def list(self, which: RunFilter) -> Sequence[RunView]:
+        check_word(which.name, "The name of a workflow")
+        check_word(which.parent_id, "The id of a run")
+        check_attributes(which.attributes, "A list of runs")
         return await self._store.do(self._store.tables.runs, which)
 
     async def steps(self, workflow_id: str) -> Sequence[StepRecord]:
@@ -158,6 +163,7 @@ class DbosDriver:
         view = await self.query(workflow_id)
         if view.status.ended:
             raise _refused("A signal", view, "Only a run that goes on can receive it.")
+        check_signal(workflow_id, signal)
         await self._store.do(self._store.tables.send, workflow_id, signal)
         if self._runner is not None:
             self._runner.ring(workflow_id)

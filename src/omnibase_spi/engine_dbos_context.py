@@ -31,6 +31,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 from omnibase_spi.engine_dbos_link import Record
 from omnibase_spi.engine_dbos_tables import NOTE, Loaded
 from omnibase_spi.workflow_anew import times_asked, times_done
+from omnibase_spi.workflow_checks import check_value
 from omnibase_spi.workflow_names import ids_of
 from omnibase_spi.workflow_tx import TransactionalSteps
 
@@ -345,8 +346,11 @@ class DbosContext:
         return record.outcome
 
     async def _note(self, position: int, name: str, value: JsonValue) -> StepOutcome:
-        """Record a value that is there already."""
+        """Record a value that is there already. Raises VALIDATION_ERROR for one that is no JSON: what is read from a
+        note is never that it failed.
+        """
         at = time.time()
+        check_value(value, f"What {name!r} of workflow {self.workflow_id!r} has")
         outcome = StepOutcome(EnumStepStatus.COMPLETED, value, started_at=at, ended_at=at)
         outcome = await self._record(position, name, outcome)
         self._given.discard(position)

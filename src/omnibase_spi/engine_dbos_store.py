@@ -1,6 +1,7 @@
 """A store of runs on dbos: its engine, our tables and dbos's client, and what is done with all three at once."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from omnibase_spi.engine_dbos_link import (
 )
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
 from omnibase_spi.engine_dbos_tables import WorkflowTables
+from omnibase_spi.workflow_checks import check_start
 from omnibase_spi.workflow_names import names_of
 
 if TYPE_CHECKING:
@@ -31,6 +33,20 @@ DEFAULT_QUEUE: Final = "onex"
 _QUEUE_POLL_S: Final = 0.1
 _THREADS: Final = 8
 _DELETED_AT_ONCE: Final = 500
+
+_AWAY: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
 
 T = TypeVar("T")
 
@@ -63,9 +79,7 @@ class DbosStore:
         """
         from dbos import EnqueueOptions, WorkflowSerializationFormat
 
-        if not request.workflow_id.strip():
-            message = "Start of a workflow: its id is empty. Give one, or leave it out to have one made."
-            raise ModelOnexError(message, EnumCoreErrorCode.VALIDATION_ERROR)
+        check_start(request)
         queue = request.queue or DEFAULT_QUEUE
         if queue not in self._queues:
             self._queues = {found.name for found in self.client.list_queues()}
@@ -138,10 +152,16 @@ class DbosStore:
 
 
 def _is_away(error: "sa.exc.SQLAlchemyError") -> bool:
-    """Whether the connection failed, also by the server's ending it (25P03: its client stood still for too long)."""
+    """Whether the connection failed, also by the server's ending it (25P03: its client stood still for too long).
+
+    SQLite has one class for everything: by its code a statement that it does not understand is a mistake of ours.
+    """
     import sqlalchemy as sa
 
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return (getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in _AWAY
     if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)):
         return True
     lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-    return lost or getattr(getattr(error, "orig", None), "sqlstate", None) == "25P03"
+    return lost or getattr(cause, "sqlstate", None) == "25P03"

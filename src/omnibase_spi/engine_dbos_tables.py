@@ -31,6 +31,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 from omnibase_spi.engine_dbos_views import Row, SqlValue, bundle_of, text_of, undone_in, view_of
 from omnibase_spi.engine_memory_store import hash_of
 from omnibase_spi.workflow_anew import failed_at, undone_at
+from omnibase_spi.workflow_checks import json_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -209,10 +210,10 @@ class WorkflowTables:
             version=names[1],
             digest=request.bundle.digest,
             input_hash=hashed,
-            input=json.dumps(request.input_data),
+            input=json_of(request.input_data, f"The input of workflow {request.workflow_id!r}"),
             queue=queue,
             priority=request.priority,
-            attributes=json.dumps(dict(request.attributes)),
+            attributes=json_of(dict(request.attributes), f"Attributes of workflow {request.workflow_id!r}"),
             key=request.deduplication_key,
             parent_id=request.parent_id,
             parent_position=request.parent_position,
@@ -422,7 +423,7 @@ class WorkflowTables:
             self.change_in(
                 connection,
                 "UPDATE {s}onex_runs SET input = :input WHERE workflow_id = :id",
-                input=json.dumps(input_data),
+                input=json_of(input_data, f"The new input of workflow {workflow_id!r}"),
                 id=workflow_id,
             )
             self._begin_from(connection, workflow_id, 0)
@@ -517,7 +518,7 @@ class WorkflowTables:
             id=workflow_id,
             topic=signal.topic,
             key=signal.key,
-            payload=json.dumps(signal.payload),
+            payload=json_of(signal.payload, f"The payload of a signal to workflow {workflow_id!r}"),
             sender=signal.sender,
         )
 

@@ -43,6 +43,7 @@ from omnibase_spi.engine_memory_store import (
     is_document,
     place_of,
 )
+from omnibase_spi.workflow_checks import check_attributes, check_schedule, check_signal, check_start
 from omnibase_spi.workflow_cron import next_time, times_between, with_next
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class MemoryEngine:
     async def start(self, request: StartRequest) -> RunView:
         """See `EngineDriver.start`."""
         self._enter()
+        if request.parent_id is None:  # what a run gives to its children is its own
+            check_start(request)
         known = self.store.runs.get(request.workflow_id)
         digest = hash_of(request)
         if known is not None:
@@ -298,6 +301,7 @@ class MemoryEngine:
         run = self._found(workflow_id)
         if run.status.ended:
             raise _conflict(workflow_id, f"is {run.status.value}: nothing waits for {signal.topic!r} any more")
+        check_signal(workflow_id, signal)
         self.deliver(run, signal)
 
     def deliver(self, run: MemoryRun, signal: Signal) -> None:
@@ -339,6 +343,7 @@ class MemoryEngine:
     async def list(self, which: RunFilter) -> Sequence[RunView]:
         """See `EngineDriver.list`."""
         self._enter()
+        check_attributes(which.attributes, "A list of runs")
         runs = sorted(self.store.runs.values(), key=lambda run: run.number, reverse=True)
         views = (run.view() for run in runs)
         return [view for view in views if fits(view, which)][: which.limit]
@@ -463,6 +468,7 @@ class MemoryEngine:
     async def put_schedule(self, schedule: Schedule) -> None:
         """See `EngineDriver.put_schedule`."""
         self._enter()
+        check_schedule(schedule)
         self._arm(with_next(schedule, self.clock()))
 
     def _arm(self, schedule: Schedule) -> None:

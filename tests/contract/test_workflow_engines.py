@@ -1,7 +1,7 @@
 """What every workflow engine promises, asked of each; `run` is a plain coroutine function, no interpreter."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -167,6 +167,38 @@ async def test_a_run_that_goes_on_again_needs_its_key(source: EngineSource) -> N
 
     assert refused == [EnumRunStatus.CANCELLED, EnumRunStatus.COMPLETED]
     assert ended.status is EnumRunStatus.COMPLETED
+
+
+async def refused(call: Awaitable[object]) -> None:
+    """What is asked for is VALIDATION_ERROR."""
+    with pytest.raises(ModelOnexError) as found:
+        await call
+    assert found.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
+
+
+_NO_JSON: list[JsonValue] = [float("inf"), {"a": [float("nan")]}, "\ud800"]
+
+
+async def test_what_no_database_can_keep_is_refused_at_the_door(source: EngineSource) -> None:
+    """Numbers that are not finite, texts that are no Unicode; what is there is still found."""
+    engine = await source.open(signalled)
+    await engine.start(asks("a", attributes={"n": 1}))
+
+    for value in _NO_JSON:
+        await refused(engine.start(asks("b", value)))
+        await refused(engine.start(asks("b", attributes={"n": value})))
+        await refused(engine.signal("a", Signal("paid", value)))
+        await refused(engine.put_schedule(Schedule("s", "* * * * *", BUNDLE, input_data=value)))
+        await refused(engine.list(RunFilter(attributes={"n": value})))
+    await refused(engine.start(asks("b", attributes={"n": "\0"})))
+    await refused(engine.start(asks("\udcff")))
+    await refused(engine.start(asks("b", deduplication_key="\0")))
+    await refused(engine.signal("a", Signal("paid", key="\udcff")))
+    await refused(engine.signal("a", Signal("p\0id")))
+    await engine.start(asks("c", "\0", attributes={"n": "\\u0000"}))
+
+    assert [view.workflow_id for view in await engine.list(RunFilter(attributes={"n": 1}))] == ["a"]
+    assert [view.workflow_id for view in await engine.list(RunFilter())] == ["c", "a"]
 
 
 async def test_unknown_runs_and_schedules_are_not_found(source: EngineSource) -> None:

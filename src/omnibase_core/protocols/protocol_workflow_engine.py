@@ -323,7 +323,8 @@ class EngineDriver(Protocol):
     """An engine: keeps runs and their journals, and takes them up again by itself.
 
     Errors: NOT_FOUND for an unknown run, CONFLICT for what a run's status does not allow (a signal to one that has
-    ended), RESOURCE_UNAVAILABLE when the store is away.
+    ended), VALIDATION_ERROR for what cannot be kept (numbers that are not finite, texts that are no Unicode),
+    RESOURCE_UNAVAILABLE when the store is away.
     """
 
     @property

@@ -207,7 +207,7 @@ def signal(
     from omnibase_core.protocols.protocol_workflow_engine import Signal
     from omnibase_runtime.commands._signals import send, send_event
 
-    value = None if payload is None else value_of(payload)
+    value = None if payload is None else value_of(payload, "--payload")
 
     async def ask(engine: "EngineDriver") -> str:
         if event:

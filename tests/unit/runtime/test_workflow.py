@@ -136,6 +136,17 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["start", "order.yaml", "--set", "id=1", "--not-before", "soon"], 2, "--not-before 'soon'"),
     (["start", "order.yaml", "--set", "id=1", "--attribute", "x"], 2, "write key=value"),
     (["start", "order.yaml", "--set", "id=1", "--id", " "], 2, "its id is empty"),
+    (["start", "order.yaml", "--set", "id=1", "--attribute", "y=1e999"], 2, "--attribute 'y=1e999' is no JSON"),
+    (["start", "order.yaml", "--set", "id=1", "--attribute", "y=\udcff"], 2, "--attribute 'y=\\udcff' is no JSON"),
+    (["start", "order.yaml", "--set", "id=1", "--id", "\udcff"], 2, "'\\udcff': a name is Unicode"),
+    (["start", "order.yaml", "--set", "id=1", "--dedup-key", "\udcff"], 2, "deduplication key '\\udcff'"),
+    (["signal", "order-7", "paid", "--payload", "[1e999]"], 2, "--payload is no JSON"),
+    (["signal", "order-7", "paid", "--key", "\udcff"], 2, "key '\\udcff'"),
+    (["show", "\udcff"], 2, "'\\udcff': a name is Unicode"),
+    (["schedule", "delete", "\udcff", "--yes"], 2, "'\\udcff': a name is Unicode"),
+    (["list", "--name", "\udcff"], 2, "'\\udcff': a name is Unicode"),
+    (["list", "--since", "9999-12-31T23:59-12:00"], 2, "--since '9999-12-31T23:59-12:00'"),
+    (["delete", "--before", "0001-01-01T00:00+14:00", "--yes"], 2, "--before '0001-01-01T00:00+14:00'"),
     (["list", "--since", "99z"], 2, "write a time such as"),
     (["wait", "order-7", "--timeout-ms", "1"], 6, "It goes on"),
     (["schedule", "pause", "none"], 14, "no schedule 'none'; there is none"),
@@ -189,7 +200,10 @@ def test_a_cycle_is_printed_as_a_path(onex: Onex, order: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("url", "status", "message"),
     [
-        ("sqlite:///none/runs.db", 4, "does not answer"),
+        ("sqlite:///none/runs.db", 3, "directory does not exist"),
+        ("sqlite:///.", 3, "is a directory"),
+        ("sqlite:///runs.db?mode=ro", 3, "unknown options: mode"),
+        ("postgresql://ada:hush-hush@h:notaport/x", 3, "cannot be read"),
         ("postgresql://ada:hush-hush@127.0.0.1:9/x", 4, "does not answer"),
         ("mysql://127.0.0.1/x", 3, "SQLite or PostgreSQL"),
         ("sqlite://", 3, "forgets its runs"),
@@ -209,6 +223,7 @@ def test_a_database_that_is_away_is_told(
     assert message in ended.err
     assert "hush-hush" not in ended.err
     assert "Traceback" not in ended.err
+    assert "Warning" not in ended.err
 
 
 def test_an_engine_in_memory_keeps_no_runs(onex: Onex, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
