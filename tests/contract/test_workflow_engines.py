@@ -1069,7 +1069,7 @@ async def test_a_schedule_that_cannot_be_read_is_refused(source: EngineSource) -
     """At once, not when it is due."""
     engine = await source.open(Steps())
 
-    for cron, zone in (("61 * * * *", "UTC"), ("* * * * *", "Europe/Nowhere")):
+    for cron, zone in (("61 * * * *", "UTC"), ("* * * * *", "Europe/Nowhere"), ("0 3 31 2 *", "UTC")):
         with pytest.raises(ModelOnexError) as found:
             await engine.put_schedule(Schedule("x", cron, BUNDLE, zone))
         assert found.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR

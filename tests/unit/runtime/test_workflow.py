@@ -154,6 +154,13 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["schedule", "put", "order.yaml", "--set", "id=1"], 2, "its triggers have no schedule; say --cron"),
     (["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "never"], 2, "cron 'never'"),
     (["schedule", "put", "order.yaml", "--cron", "0 3 * * *"], 2, "'id'"),
+    (["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "@daily"], 2, "five fields are wanted"),
+    (["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "0 3 31 2 *"], 2, "never falls due"),
+    (
+        ["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "0 3 * * *", "--timezone", "Europe"],
+        2,
+        "there is no time zone 'Europe'",
+    ),
     (["delete", "--before", "1d"], 2, "add --yes"),
 ]
 
