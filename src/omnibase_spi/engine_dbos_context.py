@@ -39,8 +39,8 @@ _LONGEST_SLEEP_S: Final = 3600.0
 _TIMER: Final = f"{NOTE}timer"
 _NOW: Final = f"{NOTE}now"
 
-BLOCKING = ("lease", "cancelled", "moved")
-"""Reasons that do not wait for the end of a step that can be interrupted."""
+BLOCKING = ("lease", "cancelled", "moved", "cut")
+"""Reasons that do not wait for the end of a step that can be interrupted. cut: the time of draining is over."""
 
 
 class RunHost(Protocol):

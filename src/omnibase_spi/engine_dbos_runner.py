@@ -326,7 +326,7 @@ class DbosRunner:
         await self._until_idle(limit.total_seconds())
         for control in list(self._active.values()):
             await self._let_go(control, "drained")
-            control.stop("moved")
+            control.stop("cut")
         return sum(control.handed_over for control in controls)
 
     async def _until_idle(self, seconds: float) -> None:
@@ -336,7 +336,7 @@ class DbosRunner:
     async def close(self) -> None:
         """Stop all runs, hand them back, end dbos. What a step does at this moment is interrupted and done again."""
         self.draining = True
-        self._stop_all("moved")
+        self._stop_all("cut")
         await self._until_idle(_PATIENCE_S)
         if self._launched and (left := self._dbos.tasks()):
             for task in left:

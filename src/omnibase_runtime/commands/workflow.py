@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnibase_core.enums.enum_workflow import EnumRunStatus
 from omnibase_runtime.commands import _console, _inputs
 from omnibase_runtime.commands._engines import Database, with_engine
 from omnibase_runtime.commands._options import Config, ContractFile, Input, Json, PlainUsage, Set
@@ -342,8 +343,16 @@ def pause(run: Run, config: Config = None, database: Database = None) -> None:
 
     [bold]Example[/]: onex workflow pause order-7
     """
-    with_engine(config, database, lambda engine: engine.pause(run))
-    _tell(run, "paused; a step that is under way comes to its end")
+
+    async def ask(engine: "EngineDriver") -> "RunView":
+        await engine.pause(run)
+        return await engine.query(run)
+
+    view = with_engine(config, database, ask)
+    if view.status.ended:
+        _tell(run, f"{view.status.value} before it could be paused")
+    else:
+        _tell(run, "paused" if view.status is EnumRunStatus.PAUSED else "will be paused at the end of its step")
 
 
 @workflow.command("resume", cls=PlainUsage)

@@ -272,7 +272,7 @@ def test_runs_are_cancelled_by_a_filter(onex: Onex, order: str) -> None:
 def test_a_paused_run_rests_until_it_is_resumed(onex: Onex, order: str) -> None:
     """A worker leaves it alone meanwhile."""
     _started(onex, order)
-    assert onex("workflow", "pause", "order-7").status == 0
+    assert onex("workflow", "pause", "order-7").out == "order-7: paused\n"
     _done(onex)
     assert [run["status"] for run in json.loads(onex("workflow", "list", "--json").out)] == ["paused"]
 
