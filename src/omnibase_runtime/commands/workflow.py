@@ -179,6 +179,25 @@ def show(run: Run, config: Config = None, database: Database = None, *, as_json:
         print_account(account)
 
 
+@workflow.command("logs", cls=PlainUsage)
+def logs(
+    run: Run,
+    config: Config = None,
+    database: Database = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Each line is a JSON document.")] = False,
+) -> None:
+    """Write the history of a run in the order of time, a line for each thing that happened. Times are in UTC.
+
+    [bold]Example[/]: onex workflow logs order-7
+    """
+    from omnibase_runtime.commands._run_log import log_of
+
+    _console.mode.json = as_json
+    for line in log_of(_account(run, config, database)):
+        _console.say(json.dumps(line.document()) if as_json else f"{line.when} {line.text}")
+
+
 @workflow.command("signal", cls=PlainUsage)
 def signal(
     run: Run,

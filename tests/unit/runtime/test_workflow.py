@@ -316,6 +316,32 @@ def test_a_failed_run_says_so_by_its_status(onex: Onex, order: str) -> None:
     assert document["error"]["code"] in shown.out
 
 
+def test_the_history_of_a_run_is_told_in_the_order_of_time(onex: Onex, order: str) -> None:
+    """A line for each thing that happened, as text and as documents."""
+    _started(onex, order)
+    queued = onex("workflow", "logs", "order-7").out.splitlines()
+    assert onex("workflow", "approve", "order-7", "--by", "bob").status == 0
+    assert onex("workflow", "signal", "order-7", "paid", "--payload", "nothing").status == 0
+    assert onex("worker", "--until-idle").status == 0
+
+    lines = onex("workflow", "logs", "order-7").out.splitlines()
+    documents = [json.loads(line) for line in onex("workflow", "logs", "order-7", "--json").out.splitlines()]
+
+    assert [line.partition(" ")[2] for line in queued] == ["order 1.2.0 started"]
+    assert lines == [f"{document['at']} {document['message']}" for document in documents]
+    assert lines == sorted(lines, key=lambda line: line.partition(" ")[0])
+    assert documents[0]["event"] == "run_started"
+    assert documents[-1]["event"] == "run_ended"
+    assert documents[-1]["message"].startswith("failed: ")
+    ended = [document for document in documents if document["event"] == "step_ended"]
+    assert [(document["step"], document["status"]) for document in ended][:3] == [
+        ("price", "completed"),
+        ("pay", "completed"),
+        ("paid", "completed"),
+    ]
+    assert onex("workflow", "logs", "none").status == 14
+
+
 def test_the_timeline_is_exported_as_pictures(onex: Onex, order: str) -> None:
     """SVG is well formed and has a bar for each step; Mermaid has a line for each."""
     _started(onex, order)
