@@ -164,7 +164,7 @@ class DbosDriver:
         if view.status.ended:
             raise _refused("A signal", view, "Only a run that goes on can receive it.")
         check_signal(workflow_id, signal)
-        await self._store.do(self._store.tables.send, workflow_id, signal)
+        await self._store.do(self._store.signals.send, workflow_id, signal)
         if self._runner is not None:
             self._runner.ring(workflow_id)
 

@@ -33,6 +33,7 @@ from omnibase_spi.engine_dbos_context import BLOCKING, DbosContext, RunControl
 from omnibase_spi.engine_dbos_janitor import Janitor
 from omnibase_spi.engine_dbos_lease import ExecutorLease
 from omnibase_spi.engine_dbos_link import DbosWorker, Record, current_owner, failure_of_run, make_engine, record
+from omnibase_spi.engine_dbos_signals import SignalTable
 from omnibase_spi.engine_dbos_store import DbosStore
 from omnibase_spi.engine_dbos_tables import PAUSED, WorkflowTables
 from omnibase_spi.engine_memory_events import as_signal
@@ -93,6 +94,7 @@ class DbosRunner:
         self._engine = make_engine(store.url, ttl_ms)
         self.lease.fence(self._engine)
         self._tables = WorkflowTables(self._engine, store.schema)
+        self._signals = SignalTable(self._tables)
         self._dbos = DbosWorker(self._carry_out)
         self._janitor = Janitor(self, store.tables, store.schedules, self.lease, ttl_ms)
         self._launched = False
@@ -192,7 +194,7 @@ class DbosRunner:
         return next(record for record in records if record.position == position)
 
     async def take_signal(self, control: RunControl, topic: str, position: int) -> Signal | None:
-        taking = partial(self._store.do, self._tables.take, control.workflow_id, topic, position)
+        taking = partial(self._store.do, self._signals.take, control.workflow_id, topic, position)
         return await self._surely(control, taking)
 
     async def start_child(self, control: RunControl, request: StartRequest, *, wait: bool) -> RunView:
@@ -249,7 +251,7 @@ class DbosRunner:
 
         async def keep(event: ModelEventEnvelope[object]) -> None:
             signal = Signal(topic, as_signal(event), str(event.envelope_id), event.source)
-            await self._store.do(self._store.tables.send, workflow_id, signal)
+            await self._store.do(self._store.signals.send, workflow_id, signal)
             control.ring()
 
         made = [bus.subscribe(name, keep, f"{workflow_id}/{topic}/{name}") for name in event_types_of(topic)]

@@ -21,6 +21,7 @@ from omnibase_spi.engine_dbos_link import (
     register_queues,
 )
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
+from omnibase_spi.engine_dbos_signals import SignalTable
 from omnibase_spi.engine_dbos_tables import WorkflowTables
 from omnibase_spi.workflow_checks import check_start
 from omnibase_spi.workflow_names import names_of
@@ -60,6 +61,7 @@ class DbosStore:
         self.engine: sa.Engine = make_engine(url, idle_ms)
         self.tables = WorkflowTables(self.engine, schema)
         self.schedules = ScheduleTable(self.tables)
+        self.signals = SignalTable(self.tables)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="onex-engine")
         self._client: DBOSClient | None = None
         self._queues: set[str] = set()

@@ -22,7 +22,6 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     BLOCK,
     RunFilter,
     RunView,
-    Signal,
     StartRequest,
     StepOutcome,
     StepRecord,
@@ -509,48 +508,6 @@ class WorkflowTables:
                 found += [dict(row) for row in part.mappings()]
         return found
 
-    # signals
-
-    def send(self, workflow_id: str, signal: Signal) -> None:
-        self.change(
-            "INSERT INTO {s}onex_signals (workflow_id, topic, signal_key, payload, sender) "
-            "VALUES (:id, :topic, :key, :payload, :sender) ON CONFLICT (workflow_id, topic, signal_key) DO NOTHING",
-            id=workflow_id,
-            topic=signal.topic,
-            key=signal.key,
-            payload=json_of(signal.payload, f"The payload of a signal to workflow {workflow_id!r}"),
-            sender=signal.sender,
-        )
-
-    def take(self, workflow_id: str, topic: str, position: int) -> Signal | None:
-        """The signal of this position: the one that it took before a crash, else the next one that nobody took."""
-        with self.writing() as connection:
-            taken = self.rows_in(
-                connection,
-                "SELECT * FROM {s}onex_signals WHERE workflow_id = :id AND taken_by = :position",
-                id=workflow_id,
-                position=position,
-            )
-            if not taken:
-                taken = self.rows_in(
-                    connection,
-                    "UPDATE {s}onex_signals SET taken_by = :position WHERE number = (SELECT min(number) FROM "
-                    "{s}onex_signals WHERE workflow_id = :id AND topic = :topic AND taken_by IS NULL) "
-                    "AND taken_by IS NULL RETURNING *",
-                    position=position,
-                    id=workflow_id,
-                    topic=topic,
-                )
-        if not taken:
-            return None
-        row = taken[0]
-        return Signal(
-            text_of(row["topic"]),
-            json.loads(text_of(row["payload"])),
-            None if row["signal_key"] is None else text_of(row["signal_key"]),
-            None if row["sender"] is None else text_of(row["sender"]),
-        )
-
     # what happens to the runs of this process
 
     def mine(self, executor_id: str) -> dict[str, str | None]:
@@ -567,15 +524,6 @@ class WorkflowTables:
         with self.engine.connect() as connection:
             rows = self._in(connection, query, workflow_ids)
         return {text_of(row["workflow_uuid"]): text_of(row["status"]) for row in rows}
-
-    def with_signals(self, executor_id: str) -> list[str]:
-        rows = self.rows(
-            "SELECT DISTINCT s.workflow_id FROM {s}onex_signals s JOIN {s}workflow_status w "
-            "ON w.workflow_uuid = s.workflow_id WHERE s.taken_by IS NULL AND w.status = 'PENDING' "
-            "AND w.executor_id = :me",
-            me=executor_id,
-        )
-        return [text_of(row["workflow_id"]) for row in rows]
 
     def write_progress(self, progress: Mapping[str, JsonValue], token: int) -> None:
         with self.writing() as connection:

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
@@ -34,6 +34,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     WorkflowStoppedError,
 )
 from omnibase_spi.engine_memory_context import MemoryContext
+from omnibase_spi.engine_memory_schedules import MemorySchedules
 from omnibase_spi.engine_memory_store import (
     MemoryRun,
     MemoryStore,
@@ -43,8 +44,7 @@ from omnibase_spi.engine_memory_store import (
     is_document,
     place_of,
 )
-from omnibase_spi.workflow_checks import check_attributes, check_schedule, check_signal, check_start
-from omnibase_spi.workflow_cron import next_time, times_between, with_next
+from omnibase_spi.workflow_checks import check_attributes, check_signal, check_start
 
 if TYPE_CHECKING:
     from omnibase_spi.engine_memory_events import RunEvents
@@ -99,6 +99,7 @@ class MemoryEngine:
         self._transact = transact
         self._holder = holder
         self._keep_ended = keep_ended
+        self._schedules = MemorySchedules(self, self.store)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.clock: Callable[[], float] = time.time
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -124,8 +125,7 @@ class MemoryEngine:
                 self._begin(run)
             elif run.status in _WAITING:
                 self._enqueue(run)
-        for schedule in list(self.store.schedules.values()):
-            self._arm(schedule)
+        self._schedules.take_up()
 
     async def recover(self) -> int:
         """Take up the runs that the store has; returns how many have not ended. Calls do so by themselves."""
@@ -146,10 +146,7 @@ class MemoryEngine:
                 raise _conflict(request.workflow_id, "exists with another input or contract; choose another id")
             return known.view()
         self._claim(request)
-        now = self.clock()
-        self.store.count += 1
-        run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, digest, self.store.count)
-        self.store.runs[request.workflow_id] = run
+        run = self._add(request, digest)
         self._enqueue(run)
         for _ in range(_FIRST_TURNS):  # let it begin, so that it hears of events that are published from now on
             if run.context is None or run.context.waits:
@@ -171,7 +168,7 @@ class MemoryEngine:
         wait = 0.0 if when is None else when.timestamp() - self.clock()
         if wait > 0:
             run.status = EnumRunStatus.SCHEDULED
-            self._at(f"run/{run.request.workflow_id}", wait, lambda: self._enqueue(run))
+            self.at(f"run/{run.request.workflow_id}", wait, lambda: self._enqueue(run))
             return
         run.status = EnumRunStatus.QUEUED
         if run.request.queue is not None:
@@ -204,7 +201,7 @@ class MemoryEngine:
         if allowed:
             started.append(now)
         else:
-            self._at(f"queue/{queue}", started[0] + limits.per_seconds - now, lambda: self._admit(queue))
+            self.at(f"queue/{queue}", started[0] + limits.per_seconds - now, lambda: self._admit(queue))
         self.store.started[queue] = started
         return allowed
 
@@ -272,19 +269,8 @@ class MemoryEngine:
         if self._keep_ended is not None:
             self.store.ended.append(run)
             while len(self.store.ended) > self._keep_ended:
-                self._forget(self.store.ended.popleft())
+                self.store.forget(self.store.ended.popleft())
         self._admit(run.request.queue)
-
-    def _forget(self, run: MemoryRun) -> None:
-        """Let go of a run that has ended, with its children; one that failed stays while its parent does."""
-        runs, name = self.store.runs, run.request.workflow_id
-        needed = run.status is not EnumRunStatus.COMPLETED and run.request.parent_id in runs
-        if not run.status.ended or runs.get(name) is not run or needed:
-            return
-        del runs[name]
-        for child in run.children:
-            if child in runs:
-                self._forget(runs[child])
 
     @staticmethod
     def _tell_waiters(run: MemoryRun) -> None:
@@ -372,9 +358,7 @@ class MemoryEngine:
 
     def _stop(self, run: MemoryRun, reason: str) -> None:
         run.stop = reason
-        timer = self._timers.pop(f"run/{run.request.workflow_id}", None)
-        if timer is not None:
-            timer.cancel()
+        self.unset(f"run/{run.request.workflow_id}")
         if run.task is None:
             self._stopped(run)
         elif reason == "cancelled":
@@ -412,8 +396,6 @@ class MemoryEngine:
         name = new_id or f"{workflow_id}.fork-{self.store.count + 1}"
         if name in self.store.runs:
             raise _conflict(name, "exists already; choose another id")
-        now = self.clock()
-        self.store.count += 1
         request = replace(
             run.request,
             workflow_id=name,
@@ -422,11 +404,11 @@ class MemoryEngine:
             parent_id=None,
             parent_position=None,
         )
-        made = MemoryRun(request, EnumRunStatus.QUEUED, now, now, run.input_hash, self.store.count)
+        check_start(request)
+        made = self._add(request, run.input_hash)
         made.records, made.times = dict(run.records), dict(run.times)
         made.received, made.patches = dict(run.received), dict(run.patches)
         made.drop_from(position)
-        self.store.runs[name] = made
         self._enqueue(made)
         return made.view()
 
@@ -463,88 +445,54 @@ class MemoryEngine:
     async def schedules(self) -> Sequence[Schedule]:
         """See `EngineDriver.schedules`."""
         self._enter()
-        return [self.store.schedules[name] for name in sorted(self.store.schedules)]
+        return self._schedules.all()
 
     async def put_schedule(self, schedule: Schedule) -> None:
         """See `EngineDriver.put_schedule`."""
         self._enter()
-        check_schedule(schedule)
-        self._arm(with_next(schedule, self.clock()))
-
-    def _arm(self, schedule: Schedule) -> None:
-        self.store.schedules[schedule.name] = schedule
-        key = f"schedule/{schedule.name}"
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-        if schedule.next_at is not None and not schedule.paused:
-            self._at(key, schedule.next_at.timestamp() - self.clock(), lambda: self._fire(schedule.name))
-
-    def _fire(self, name: str) -> None:
-        schedule = self.store.schedules.get(name)
-        if schedule is None or schedule.next_at is None or self._refuses:
-            return
-        due = schedule.next_at
-        if due.timestamp() <= self.clock():
-            self._scheduled_run(schedule, due)
-            schedule = replace(schedule, next_at=next_time(schedule, max(due.timestamp(), self.clock())))
-        self._arm(schedule)
-
-    def _scheduled_run(self, schedule: Schedule, due: datetime) -> MemoryRun:
-        workflow_id = f"{schedule.name}-{due.isoformat()}"
-        run = self.store.runs.get(workflow_id)
-        if run is None:
-            request = StartRequest(
-                workflow_id, schedule.bundle, schedule.input_data, attributes={"schedule": schedule.name}
-            )
-            now = self.clock()
-            self.store.count += 1
-            run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, hash_of(request), self.store.count)
-            self.store.runs[workflow_id] = run
-            self._enqueue(run)
-        return run
+        self._schedules.put(schedule)
 
     async def delete_schedule(self, name: str) -> None:
         """See `EngineDriver.delete_schedule`."""
         self._enter()
-        self._schedule(name)
-        del self.store.schedules[name]
-        timer = self._timers.pop(f"schedule/{name}", None)
-        if timer is not None:
-            timer.cancel()
+        self._schedules.delete(name)
 
     async def trigger_schedule(self, name: str) -> RunView:
         """See `EngineDriver.trigger_schedule`."""
         self._enter()
-        return self._scheduled_run(self._schedule(name), datetime.fromtimestamp(self.clock(), UTC)).view()
+        return self._schedules.trigger(name).view()
 
     async def backfill_schedule(self, name: str, start: datetime, end: datetime) -> Sequence[RunView]:
         """See `EngineDriver.backfill_schedule`."""
         self._enter()
-        schedule = self._schedule(name)
-        return [self._scheduled_run(schedule, due).view() for due in times_between(schedule, start, end)]
+        return [run.view() for run in self._schedules.backfill(name, start, end)]
 
-    def _schedule(self, name: str) -> Schedule:
-        schedule = self.store.schedules.get(name)
-        if schedule is None:
-            raise ModelOnexError(f"there is no schedule {name!r}", EnumCoreErrorCode.NOT_FOUND, {"schedule": name})
-        return schedule
+    @property
+    def refuses(self) -> bool:
+        """Whether nothing begins here any more."""
+        return bool(self._refuses)
+
+    def begin_once(self, request: StartRequest) -> MemoryRun:
+        """The run of this id, begun unless it is there."""
+        run = self.store.runs.get(request.workflow_id)
+        if run is None:
+            run = self._add(request, hash_of(request))
+            self._enqueue(run)
+        return run
+
+    def _add(self, request: StartRequest, input_hash: bytes) -> MemoryRun:
+        now = self.clock()
+        self.store.count += 1
+        run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, input_hash, self.store.count)
+        self.store.runs[request.workflow_id] = run
+        return run
 
     # the end
 
     async def delete_before(self, when: datetime) -> int:
         """See `EngineDriver.delete_before`."""
         self._enter()
-        runs, deleted = self.store.runs, 0
-        while old := [name for name, run in runs.items() if self._is_old(run, when.timestamp())]:
-            for name in old:
-                del runs[name]
-            deleted += len(old)
-        return deleted
-
-    def _is_old(self, run: MemoryRun, when: float) -> bool:
-        """Whether a run ended before, and no parent is there, which may go on and ask for it."""
-        return run.status.ended and run.updated < when and run.request.parent_id not in self.store.runs
+        return self.store.delete_before(when.timestamp())
 
     async def drain(self, limit: timedelta) -> int:
         """See `EngineDriver.drain`."""
@@ -621,7 +569,14 @@ class MemoryEngine:
             return await work()
         return await self._transact(connection_name, workflow_id, position, work)
 
-    def _at(self, key: str, seconds: float, what: Callable[[], None]) -> None:
+    def unset(self, key: str) -> None:
+        """Do not do it."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def at(self, key: str, seconds: float, what: Callable[[], None]) -> None:
+        """Do something later; `key` tells what for."""
         if key in self._timers and key.startswith("queue/"):
             return
 
