@@ -20,7 +20,7 @@ def next_time(schedule: Schedule, after: float) -> datetime | None:
 
     Raises VALIDATION_ERROR for an expression or a zone that no contract could have.
     """
-    return next(_times(schedule, datetime.fromtimestamp(after, UTC)), None)
+    return next(_times(schedule, max(datetime.fromtimestamp(after, UTC), _EARLIEST)), None)
 
 
 def times_between(schedule: Schedule, start: datetime, end: datetime) -> list[datetime]:

@@ -7,7 +7,7 @@ import pytest
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import Schedule
-from omnibase_spi.workflow_cron import times_between, with_next
+from omnibase_spi.workflow_cron import next_time, times_between, with_next
 from tests.support.workflows import BUNDLE
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -43,7 +43,9 @@ def test_a_leap_day_comes() -> None:
 def test_times_are_found_from_the_first_to_the_last_year(zone: str) -> None:
     """Where the calendar ends, so do the times."""
     daily = Schedule("s", "0 3 * * *", BUNDLE, zone)
-    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(microsecond=0, tzinfo=UTC)
 
+    assert next_time(daily, first.timestamp()) is not None
+    assert next_time(daily, last.timestamp()) is None
     assert len(times_between(daily, first, first + timedelta(days=10))) >= 7
     assert len(times_between(daily, last - timedelta(days=10), last)) >= 9
