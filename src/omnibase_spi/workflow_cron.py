@@ -62,13 +62,15 @@ def _times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
         times = croniter(schedule.cron, after.astimezone(zone))
     except CroniterBadCronError as error:
         raise _refused(schedule, str(error)) from None
+    except OverflowError:  # the calendar ends
+        return
     each_hour = "*" in schedule.cron.split()[1]
     last = after
     while True:
         try:
             moment: datetime = times.get_next(datetime)
             due = moment.astimezone(UTC)
-        except (CroniterBadDateError, OverflowError):  # the latter where the calendar ends
+        except (CroniterBadDateError, OverflowError):
             return
         comes_again = moment.astimezone(zone).fold == 1 and not each_hour
         if due > last and not comes_again:  # clocks were put back: 2:30 was an hour ago already
