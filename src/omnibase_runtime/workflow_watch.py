@@ -38,7 +38,7 @@ class RunWatch(Protocol):
     def run_ended(self, workflow_id: str, how: str, error: ModelOnexError | None) -> None:
         """A run is over here.
 
-        how: completed, failed, or why it was let go: cancelled, paused, drained, lease, moved, interrupted.
+        how: completed, failed, or why it was let go: cancelled, paused, drained, cut, lease, moved, interrupted.
         """
         ...
 

@@ -35,12 +35,14 @@ from omnibase_spi.engine_dbos_runner import DbosRunner
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
 from omnibase_spi.engine_dbos_store import DbosStore
 from omnibase_spi.engine_dbos_tables import NOTE, PAUSED
+from omnibase_spi.workflow_checks import check_attributes, check_signal, check_word
 from omnibase_spi.workflow_cron import times_between
 
 _IDLE_MS: Final = 5_000
 _LEAST_IDLE_MS: Final = 2_000
 """A busy machine lets a thread stand still for a while; a shorter lease is no reason to undo what it does."""
 _WAIT_POLL_S: Final = 0.25
+_RESUMABLE: Final = "Resume what was paused, cancelled or has failed; rewind what is done."
 _PAUSE_LOOK_S: Final = 0.05
 _PAUSE_LOOKS: Final = 40
 
@@ -98,13 +100,21 @@ class DbosDriver:
     # runs
 
     async def start(self, request: StartRequest) -> RunView:
+        return await self._begin(request, None)
+
+    async def start_child(self, request: StartRequest, owner: str) -> RunView:
+        """A child, if this execution still has its parent; else WorkflowStoppedError."""
+        return await self._begin(request, owner)
+
+    async def _begin(self, request: StartRequest, owner: str | None) -> RunView:
         if self._runner is not None and self._runner.draining:
             message = f"Start of workflow {request.workflow_id!r}: this engine is draining. Start it by another one."
             raise ModelOnexError(message, EnumCoreErrorCode.RESOURCE_UNAVAILABLE)
-        await self._store.do(self._store.begin, request)
+        await self._store.do(self._store.begin, request, None, owner)
         return await self.query(request.workflow_id)
 
     async def query(self, workflow_id: str) -> RunView:
+        check_word(workflow_id, "The id of a run")
         view = await self._store.do(self._store.tables.run, workflow_id)
         if view is None:
             raise _unknown(workflow_id)
@@ -115,6 +125,9 @@ class DbosDriver:
         return await self._store.do(self._store.tables.bundle, view.contract_digest)
 
     async def list(self, which: RunFilter) -> Sequence[RunView]:
+        check_word(which.name, "The name of a workflow")
+        check_word(which.parent_id, "The id of a run")
+        check_attributes(which.attributes, "A list of runs")
         return await self._store.do(self._store.tables.runs, which)
 
     async def steps(self, workflow_id: str) -> Sequence[StepRecord]:
@@ -150,25 +163,22 @@ class DbosDriver:
         view = await self.query(workflow_id)
         if view.status.ended:
             raise _refused("A signal", view, "Only a run that goes on can receive it.")
-        await self._store.do(self._store.tables.send, workflow_id, signal)
+        check_signal(workflow_id, signal)
+        await self._store.do(self._store.signals.send, workflow_id, signal)
         if self._runner is not None:
             self._runner.ring(workflow_id)
 
     async def cancel(self, workflow_ids: Sequence[str]) -> int:
-        def cancel() -> "list[str]":
-            found = self._store.tables.with_descendants(workflow_ids)
-            if found:
-                self._store.client.cancel_workflows(found)
-                self._store.tables.forget_wish(found)
-            return found
-
         for workflow_id in workflow_ids:
             await self.query(workflow_id)
-        found = await self._store.do(cancel)
-        if self._runner is not None:
-            for workflow_id in found:
-                self._runner.stop_run(workflow_id, "cancelled")
+        found = await self._store.do(self._store.tables.cancel, workflow_ids)
+        self._stop_here(found)
         return len(found)
+
+    def _stop_here(self, cancelled: Sequence[str]) -> None:
+        if self._runner is not None:
+            for workflow_id in cancelled:
+                self._runner.stop_run(workflow_id, "cancelled")
 
     async def pause(self, workflow_id: str) -> None:
         view = await self.query(workflow_id)
@@ -185,8 +195,9 @@ class DbosDriver:
     async def resume(self, workflow_id: str) -> None:
         view = await self.query(workflow_id)
         if view.status not in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED, EnumRunStatus.FAILED}:
-            raise _refused("Resuming", view, "Resume what was paused, cancelled or has failed; rewind what is done.")
-        await self._store.do(self._store.tables.go_on, view)
+            raise _refused("Resuming", view, _RESUMABLE)
+        if not await self._store.do(self._store.tables.go_on, view):
+            raise _refused("Resuming", await self.query(workflow_id), _RESUMABLE)
 
     async def fork(self, workflow_id: str, from_step: str, new_id: str | None = None) -> RunView:
         view = await self.query(workflow_id)
@@ -207,9 +218,10 @@ class DbosDriver:
 
     async def rewind(self, workflow_id: str, to_step: str) -> RunView:
         cut = await self._cut(workflow_id, to_step)
-        await self._store.do(self._store.tables.begin_again, workflow_id, cut)
+        ended = await self._store.do(self._store.tables.rewind, workflow_id, cut)
         if self._runner is not None:
             self._runner.stop_run(workflow_id, "moved")
+        self._stop_here(ended)
         return await self.query(workflow_id)
 
     async def _cut(self, workflow_id: str, step: str) -> int:

@@ -31,6 +31,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 from omnibase_spi.engine_dbos_link import Record
 from omnibase_spi.engine_dbos_tables import ENDING, NOTE, Loaded
 from omnibase_spi.workflow_anew import times_asked, times_done
+from omnibase_spi.workflow_checks import check_value
 from omnibase_spi.workflow_names import ids_of
 from omnibase_spi.workflow_tx import TransactionalSteps
 
@@ -38,8 +39,8 @@ _LONGEST_SLEEP_S: Final = 3600.0
 _TIMER: Final = f"{NOTE}timer"
 _NOW: Final = f"{NOTE}now"
 
-BLOCKING = ("lease", "cancelled", "moved", ENDING)
-"""Reasons that do not wait for the end of a step that can be interrupted."""
+BLOCKING = ("lease", "cancelled", "moved", "cut", ENDING)
+"""Reasons that do not wait for the end of a step that can be interrupted. cut: the time of draining is over."""
 
 
 class RunHost(Protocol):
@@ -309,8 +310,9 @@ class DbosContext:
             return recorded
         self._control.check()
         started = time.time()
-        if done := times_done(self._cuts, position):
-            request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
+        done = times_done(self._cuts, position)
+        name_of_it = f"{request.workflow_id}~{done}" if done else request.workflow_id
+        request = replace(request, workflow_id=name_of_it, parent_id=self.workflow_id, parent_position=position)
         given_up = None if give_up is None else asyncio.ensure_future(give_up)
         if given_up is not None and given_up.done():
             outcome = StepOutcome(EnumStepStatus.CANCELLED, None, given_up.result(), 1, started)
@@ -386,8 +388,11 @@ class DbosContext:
         return record.outcome
 
     async def _note(self, position: int, name: str, value: JsonValue) -> StepOutcome:
-        """Record a value that is there already."""
+        """Record a value that is there already. Raises VALIDATION_ERROR for one that is no JSON: what is read from a
+        note is never that it failed.
+        """
         at = time.time()
+        check_value(value, f"What {name!r} of workflow {self.workflow_id!r} has")
         outcome = StepOutcome(EnumStepStatus.COMPLETED, value, started_at=at, ended_at=at)
         outcome = await self._record(position, name, outcome)
         self._given.discard(position)

@@ -16,6 +16,7 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import StartRequest
 from omnibase_spi.engine_dbos_lease import ExecutorLease
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
+from omnibase_spi.engine_dbos_signals import SignalTable
 from omnibase_spi.engine_dbos_tables import WorkflowTables
 
 _log: Final = logging.getLogger("onex.workflow")
@@ -57,6 +58,7 @@ class Janitor:
     ) -> None:
         self._worker = worker
         self._tables = tables
+        self._signals = SignalTable(tables)
         self._schedules = schedules
         self._lease = lease
         self._lost_after_s = min(_LOST_AFTER_S, ttl_ms / 1000)
@@ -123,7 +125,7 @@ class Janitor:
         for workflow_id, wanted in mine.items():
             if wanted is not None:
                 self._worker.tell(workflow_id, wanted)
-        for workflow_id in self._tables.with_signals(self._lease.executor_id):
+        for workflow_id in self._signals.waiting(self._lease.executor_id):
             self._worker.tell(workflow_id, None)
 
     def _look_for_lost(self, absent: AbstractSet[str]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
@@ -99,6 +100,9 @@ def make_engine(url: str, idle_ms: int = _IDLE_MS) -> "sa.Engine":
         parsed = sa.make_url(url)
     except sa.exc.ArgumentError:
         parsed = None
+    except ValueError as error:  # its port is no number
+        message = "The URL of the workflow engine's database cannot be read: its port is no number."
+        raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR) from error
     if parsed is None or parsed.get_backend_name() not in {"sqlite", "postgresql", "postgres"}:
         scheme = url.partition(":")[0]
         message = (
@@ -108,11 +112,7 @@ def make_engine(url: str, idle_ms: int = _IDLE_MS) -> "sa.Engine":
         )
         raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
     if parsed.get_backend_name() == "sqlite":
-        if parsed.database in {None, "", ":memory:"}:
-            message = (
-                "A workflow engine in memory forgets its runs: name a file (sqlite:///runs.db), or ONEX_ENGINE=memory."
-            )
-            raise ModelOnexError(message, EnumCoreErrorCode.CONFIGURATION_ERROR)
+        _check_file(parsed)
         engine = sa.create_engine(parsed, pool_size=_POOL_SIZE, max_overflow=0, pool_timeout=_CONNECT_SECONDS * 6)
         sa.event.listen(engine, "connect", prepare_sqlite)
         return engine
@@ -127,6 +127,21 @@ def make_engine(url: str, idle_ms: int = _IDLE_MS) -> "sa.Engine":
             "options": f"-c idle_in_transaction_session_timeout={idle_ms}",
         },
     )
+
+
+def _check_file(url: "sa.URL") -> None:
+    """Raise CONFIGURATION_ERROR for an SQLite URL that can never serve; nothing is made."""
+    if url.database in {None, "", ":memory:"}:
+        problem = "an engine in memory forgets its runs; name a file (sqlite:///runs.db), or ONEX_ENGINE=memory"
+    elif url.query:
+        problem = f"unknown options: {', '.join(sorted(url.query))}; a file of SQLite has none"
+    elif Path(file := str(url.database)).is_dir():
+        problem = f"{file} is a directory; name a file in it"
+    elif not Path(file).absolute().parent.is_dir():
+        problem = f"{file}: its directory does not exist; make it, or name another file"
+    else:
+        return
+    raise ModelOnexError(f"Where the workflow engine keeps its runs: {problem}.", EnumCoreErrorCode.CONFIGURATION_ERROR)
 
 
 def prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -34,6 +34,7 @@ from omnibase_spi.engine_dbos_context import BLOCKING, DbosContext, RunControl
 from omnibase_spi.engine_dbos_janitor import Janitor
 from omnibase_spi.engine_dbos_lease import ExecutorLease
 from omnibase_spi.engine_dbos_link import DbosWorker, Record, current_owner, failure_of_run, make_engine, record
+from omnibase_spi.engine_dbos_signals import SignalTable
 from omnibase_spi.engine_dbos_store import DbosStore
 from omnibase_spi.engine_dbos_tables import ENDING, PAUSED, WorkflowTables
 from omnibase_spi.engine_memory_events import as_signal
@@ -56,7 +57,7 @@ T = TypeVar("T")
 class Engine(Protocol):
     """What the runner asks of its driver."""
 
-    async def start(self, request: StartRequest) -> RunView: ...
+    async def start_child(self, request: StartRequest, owner: str) -> RunView: ...
 
     async def wait(self, workflow_id: str, timeout: timedelta | None = None) -> RunView: ...  # noqa: ASYNC109  # the seam's
 
@@ -99,6 +100,7 @@ class DbosRunner:
         self._engine = make_engine(store.url, ttl_ms)
         self.lease.fence(self._engine)
         self._tables = WorkflowTables(self._engine, store.schema)
+        self._signals = SignalTable(self._tables)
         self._dbos = DbosWorker(self._carry_out)
         self._janitor = Janitor(self, store.tables, store.schedules, self.lease, ttl_ms)
         self._launched = False
@@ -160,10 +162,9 @@ class DbosRunner:
 
     async def _end_children(self, control: RunControl) -> None:
         """Cancel what a run has started and that goes on, before its failure is recorded: so a replay does it too."""
-        looking = partial(self._store.do, self._tables.with_descendants, [control.workflow_id])
-        children = [each for each in await self._surely(control, looking) if each != control.workflow_id]
-        if children:
-            await self._surely(control, partial(self._driver.cancel, children))
+        ending = partial(self._store.do, self._store.tables.cancel_children, control.workflow_id)
+        for child in await self._surely(control, ending):
+            self.stop_run(child, "cancelled")
 
     async def _let_go(self, control: RunControl, reason: str) -> None:
         status = _HANDED_OVER.get(reason)
@@ -199,20 +200,20 @@ class DbosRunner:
         return next(record for record in records if record.position == position)
 
     async def take_signal(self, control: RunControl, topic: str, position: int) -> Signal | None:
-        taking = partial(self._store.do, self._tables.take, control.workflow_id, topic, position)
+        taking = partial(self._store.do, self._signals.take, control.workflow_id, topic, position)
         return await self._surely(control, taking)
 
     async def start_child(self, control: RunControl, request: StartRequest, *, wait: bool) -> RunView:
         """A child's run; one that was paused or cancelled goes on, as its parent does."""
         if self._only is not None:
             request = replace(request, queue=self._only)
-        view = await self._surely(control, partial(self._driver.start, request))
+        view = await self._surely(control, partial(self._driver.start_child, request, control.owner))
         if wait and view.status in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED}:
-            await self._surely(control, partial(self._driver.resume, request.workflow_id))
+            await self.resume_child(control, request.workflow_id)
         return view
 
     async def resume_child(self, control: RunControl, workflow_id: str) -> None:
-        """Let a child go on that has failed; where somebody else has done so, it is waited for all the same."""
+        """Let a child go on; where somebody else has done so, it is waited for all the same."""
         try:
             await self._surely(control, partial(self._driver.resume, workflow_id))
         except ModelOnexError as error:
@@ -244,19 +245,12 @@ class DbosRunner:
         store = self._store
         if await self._surely(control, partial(store.do, store.tables.run, workflow_id)) is None:
             return None
-        told = set[str]()
-        while True:
-            going, active = await self._surely(control, partial(store.do, store.tables.want_end, workflow_id))
-            told.update(going)
-            if not active:
-                break
+        while active := await self._surely(control, partial(store.do, store.tables.want_end, workflow_id)):
             for each in active:
                 self.stop_run(each, ENDING)
             with control.bell() as bell:
                 await control.wait(bell, _END_LOOK_S)
         await self._surely(control, partial(self._driver.cancel, [workflow_id]))
-        if told:
-            await self._surely(control, partial(store.do, store.tables.forget_wish, sorted(told)))
         return await self._surely(control, partial(self._driver.query, workflow_id))
 
     async def publish(self, event_type: str, payload: JsonValue, event_id: UUID) -> None:
@@ -282,7 +276,7 @@ class DbosRunner:
 
         async def keep(event: ModelEventEnvelope[object]) -> None:
             signal = Signal(topic, as_signal(event), str(event.envelope_id), event.source)
-            await self._store.do(self._store.tables.send, workflow_id, signal)
+            await self._store.do(self._store.signals.send, workflow_id, signal)
             control.ring()
 
         made = [bus.subscribe(name, keep, f"{workflow_id}/{topic}/{name}") for name in event_types_of(topic)]
@@ -299,7 +293,7 @@ class DbosRunner:
         self._progress[workflow_id] = progress
 
     async def begin_anew(self, control: RunControl, input_data: JsonValue) -> bool:
-        again = partial(self._tables.begin_again, control.workflow_id, 0, control.owner, (input_data,))
+        again = partial(self._tables.continue_as_new, control.workflow_id, control.owner, input_data)
         return await self._surely(control, partial(self._store.do, again))
 
     # what the janitor sees and says, from its thread
@@ -359,7 +353,7 @@ class DbosRunner:
         await self._until_idle(limit.total_seconds())
         for control in list(self._active.values()):
             await self._let_go(control, "drained")
-            control.stop("moved")
+            control.stop("cut")
         return sum(control.handed_over for control in controls)
 
     async def _until_idle(self, seconds: float) -> None:
@@ -369,7 +363,7 @@ class DbosRunner:
     async def close(self) -> None:
         """Stop all runs, hand them back, end dbos. What a step does at this moment is interrupted and done again."""
         self.draining = True
-        self._stop_all("moved")
+        self._stop_all("cut")
         await self._until_idle(_PATIENCE_S)
         if self._launched and (left := self._dbos.tasks()):
             for task in left:

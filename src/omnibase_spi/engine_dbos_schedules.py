@@ -10,6 +10,7 @@ from omnibase_core.errors.onex_error import ModelOnexError
 from omnibase_core.protocols.protocol_workflow_engine import Schedule, StartRequest, WorkflowBundle
 from omnibase_spi.engine_dbos_tables import WorkflowTables
 from omnibase_spi.engine_dbos_views import Row
+from omnibase_spi.workflow_checks import check_schedule, check_word, json_of
 from omnibase_spi.workflow_cron import next_time, with_next
 
 _WITH_TEXTS: Final = (
@@ -27,6 +28,7 @@ class ScheduleTable:
         return [_schedule(row) for row in self._tables.rows(_WITH_TEXTS + "ORDER BY s.name")]
 
     def one(self, name: str) -> Schedule:
+        check_word(name, "The name of a schedule")
         rows = self._tables.rows(_WITH_TEXTS + "WHERE s.name = :name", name=name)
         if not rows:
             raise ModelOnexError(f"Schedule {name!r} is unknown.", EnumCoreErrorCode.NOT_FOUND, {"schedule": name})
@@ -34,6 +36,7 @@ class ScheduleTable:
 
     def put(self, schedule: Schedule) -> None:
         """Keep a schedule, in place of one of its name; it goes on from now. Raises VALIDATION_ERROR."""
+        check_schedule(schedule)
         due = with_next(schedule, datetime.now(UTC).timestamp()).next_at
         tables = self._tables
         with tables.writing() as connection:
@@ -48,12 +51,13 @@ class ScheduleTable:
                 cron=schedule.cron,
                 timezone=schedule.timezone,
                 digest=schedule.bundle.digest,
-                input=json.dumps(schedule.input_data),
+                input=json_of(schedule.input_data, f"The input of schedule {schedule.name!r}"),
                 paused=int(schedule.paused),
                 next_at=None if due is None else due.timestamp(),
             )
 
     def delete(self, name: str) -> None:
+        check_word(name, "The name of a schedule")
         if not self._tables.change("DELETE FROM {s}onex_schedules WHERE name = :name", name=name):
             raise ModelOnexError(f"Schedule {name!r} is unknown.", EnumCoreErrorCode.NOT_FOUND, {"schedule": name})
 

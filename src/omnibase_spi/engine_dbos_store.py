@@ -1,6 +1,7 @@
 """A store of runs on dbos: its engine, our tables and dbos's client, and what is done with all three at once."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.errors.onex_error import ModelOnexError
-from omnibase_core.protocols.protocol_workflow_engine import StartRequest
+from omnibase_core.protocols.protocol_workflow_engine import StartRequest, WorkflowStoppedError
 from omnibase_spi.engine_dbos_link import (
     INTERPRETER_VERSION,
     WORKFLOW_NAME,
@@ -20,7 +21,9 @@ from omnibase_spi.engine_dbos_link import (
     register_queues,
 )
 from omnibase_spi.engine_dbos_schedules import ScheduleTable
+from omnibase_spi.engine_dbos_signals import SignalTable
 from omnibase_spi.engine_dbos_tables import WorkflowTables
+from omnibase_spi.workflow_checks import check_start
 from omnibase_spi.workflow_names import names_of
 
 if TYPE_CHECKING:
@@ -31,6 +34,20 @@ DEFAULT_QUEUE: Final = "onex"
 _QUEUE_POLL_S: Final = 0.1
 _THREADS: Final = 8
 _DELETED_AT_ONCE: Final = 500
+
+_AWAY: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
 
 T = TypeVar("T")
 
@@ -44,6 +61,7 @@ class DbosStore:
         self.engine: sa.Engine = make_engine(url, idle_ms)
         self.tables = WorkflowTables(self.engine, schema)
         self.schedules = ScheduleTable(self.tables)
+        self.signals = SignalTable(self.tables)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="onex-engine")
         self._client: DBOSClient | None = None
         self._queues: set[str] = set()
@@ -55,14 +73,15 @@ class DbosStore:
         register_queues(self._client, [QueueLimits(DEFAULT_QUEUE), *queues], _QUEUE_POLL_S)
         self._queues = {queue.name for queue in self._client.list_queues()}
 
-    def begin(self, request: StartRequest, cut: tuple[str, int] | None = None) -> bool:
-        """Write a run down and queue it; with `cut`, after the records of another run below a position."""
-        from dbos import EnqueueOptions, WorkflowSerializationFormat
-        from dbos._error import DBOSQueueDeduplicatedError
+    def begin(self, request: StartRequest, cut: tuple[str, int] | None = None, owner: str | None = None) -> bool:
+        """Write a run down and queue it; with `cut`, after the records of another run below a position.
 
-        if not request.workflow_id.strip():
-            message = "Start of a workflow: its id is empty. Give one, or leave it out to have one made."
-            raise ModelOnexError(message, EnumCoreErrorCode.VALIDATION_ERROR)
+        owner: the execution of its parent, which starts nothing when the parent is no longer its own
+        (WorkflowStoppedError).
+        """
+        from dbos import EnqueueOptions, WorkflowSerializationFormat
+
+        check_start(request)
         queue = request.queue or DEFAULT_QUEUE
         if queue not in self._queues:
             self._queues = {found.name for found in self.client.list_queues()}
@@ -80,27 +99,20 @@ class DbosStore:
             "priority": request.priority,
             "serialization_type": WorkflowSerializationFormat.PORTABLE,
         }
-        if request.deduplication_key is not None:
-            options["deduplication_id"] = request.deduplication_key
         if request.not_before is not None:
             seconds = (request.not_before - datetime.now(UTC)).total_seconds()
             if seconds > 0:
                 options["delay_seconds"] = seconds
         tables = self.tables
-        try:
-            with tables.writing() as connection:
-                tables.put_bundle(connection, request.bundle)
-                if not tables.insert_run(connection, request, names_of(request.bundle), queue):
-                    return False
-                self.client.enqueue_in_transaction(connection, options)
-                if cut is not None:
-                    tables.copy_records(connection, cut[0], request.workflow_id, cut[1])
-        except DBOSQueueDeduplicatedError:
-            message = (
-                f"Start of workflow {request.workflow_id!r}: a run with the deduplication key "
-                f"{request.deduplication_key!r} has not ended. Wait for it, or cancel it."
-            )
-            raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT) from None
+        with tables.writing() as connection:
+            if owner is not None and not tables.owns(connection, str(request.parent_id), owner):
+                raise WorkflowStoppedError("moved")
+            tables.put_bundle(connection, request.bundle)
+            if not tables.insert_run(connection, request, names_of(request.bundle), queue):
+                return False
+            self.client.enqueue_in_transaction(connection, options)
+            if cut is not None:
+                tables.copy_records(connection, cut[0], request.workflow_id, cut[1])
         return True
 
     def delete_some(self, before: datetime) -> int:
@@ -142,10 +154,16 @@ class DbosStore:
 
 
 def _is_away(error: "sa.exc.SQLAlchemyError") -> bool:
-    """Whether the connection failed, also by the server's ending it (25P03: its client stood still for too long)."""
+    """Whether the connection failed, also by the server's ending it (25P03: its client stood still for too long).
+
+    SQLite has one class for everything: by its code a statement that it does not understand is a mistake of ours.
+    """
     import sqlalchemy as sa
 
+    cause = getattr(error, "orig", None)
+    if isinstance(cause, sqlite3.Error):
+        return (getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF) in _AWAY
     if isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)):
         return True
     lost = isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
-    return lost or getattr(getattr(error, "orig", None), "sqlstate", None) == "25P03"
+    return lost or getattr(cause, "sqlstate", None) == "25P03"

@@ -22,7 +22,6 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     BLOCK,
     RunFilter,
     RunView,
-    Signal,
     StartRequest,
     StepOutcome,
     StepRecord,
@@ -31,6 +30,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
 from omnibase_spi.engine_dbos_views import Row, SqlValue, bundle_of, text_of, undone_in, view_of
 from omnibase_spi.engine_memory_store import hash_of
 from omnibase_spi.workflow_anew import failed_at, undone_at
+from omnibase_spi.workflow_checks import json_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -62,13 +62,25 @@ _HAS_ATTRIBUTE: Final = (
 )
 _ENDED_BEFORE: Final = (
     "SELECT r.workflow_id FROM {s}onex_runs r JOIN {s}workflow_status w ON w.workflow_uuid = r.workflow_id "
-    "WHERE w.completed_at < :when AND w.status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING') AND r.wanted IS NULL "
-    "AND NOT EXISTS (SELECT 1 FROM {s}workflow_status p WHERE p.workflow_uuid = r.parent_id "
-    "AND p.status IN ('ENQUEUED', 'DELAYED', 'PENDING')) ORDER BY w.completed_at LIMIT :limit"
+    "WHERE w.completed_at < :when AND w.status NOT IN ('ENQUEUED', 'DELAYED', 'PENDING') "
+    "AND NOT (w.status = 'CANCELLED' AND r.wanted IS NOT NULL) "
+    "AND NOT EXISTS (SELECT 1 FROM {s}onex_runs p WHERE p.workflow_id = r.parent_id) "
+    "ORDER BY w.completed_at LIMIT :limit"
 )
-_OWNER: Final = (
-    "SELECT w.owner_xid FROM {s}onex_runs r JOIN {s}workflow_status w "
+_STANDS: Final = (
+    "SELECT w.owner_xid, w.status, r.deduplication_key FROM {s}onex_runs r JOIN {s}workflow_status w "
     "ON w.workflow_uuid = r.workflow_id WHERE r.workflow_id = :id"
+)
+_HAS_KEY: Final = (
+    "SELECT r.workflow_id FROM {s}onex_runs r JOIN {s}workflow_status w ON w.workflow_uuid = r.workflow_id "
+    "WHERE r.deduplication_key = :key AND r.workflow_id <> :id AND (w.status IN ('ENQUEUED', 'DELAYED', 'PENDING') "
+    "OR (w.status = 'CANCELLED' AND r.wanted IS NOT NULL)) LIMIT 1"
+)
+_CANCEL: Final = (
+    "UPDATE {s}workflow_status SET status = 'CANCELLED', owner_xid = NULL, queue_name = NULL, "
+    "started_at_epoch_ms = NULL, updated_at = {now_ms}, completed_at = {now_ms} WHERE workflow_uuid IN :ids "
+    "AND (status IN ('ENQUEUED', 'DELAYED', 'PENDING') OR (status = 'CANCELLED' AND EXISTS (SELECT 1 FROM "
+    "{s}onex_runs r WHERE r.workflow_id = workflow_uuid AND r.wanted IS NOT NULL))) RETURNING workflow_uuid"
 )
 _FORGET_RECORDS: Final = (
     "DELETE FROM {s}operation_outputs WHERE workflow_uuid = :id AND function_id >= :first AND function_id < :below"
@@ -80,8 +92,9 @@ _OUR_TABLES: Final = {
     "onex_bundles": "digest VARCHAR(64) PRIMARY KEY, root TEXT NOT NULL, files TEXT NOT NULL",
     "onex_runs": """workflow_id TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL,
         digest VARCHAR(64) NOT NULL, input_hash VARCHAR(64) NOT NULL, input TEXT NOT NULL, queue TEXT NOT NULL,
-        priority INTEGER NOT NULL, attributes TEXT NOT NULL, parent_id TEXT, wanted TEXT, progress TEXT,
-        cuts TEXT NOT NULL, fence BIGINT NOT NULL, created DOUBLE PRECISION NOT NULL""",
+        priority INTEGER NOT NULL, attributes TEXT NOT NULL, deduplication_key TEXT, parent_id TEXT,
+        parent_position INTEGER, wanted TEXT, progress TEXT, cuts TEXT NOT NULL, fence BIGINT NOT NULL,
+        created DOUBLE PRECISION NOT NULL""",
     "onex_signals": """number {serial}, workflow_id TEXT NOT NULL, topic TEXT NOT NULL, signal_key TEXT,
         payload TEXT NOT NULL, sender TEXT, taken_by INTEGER, UNIQUE (workflow_id, topic, signal_key)""",
     "onex_schedules": """name TEXT PRIMARY KEY, cron TEXT NOT NULL, timezone TEXT NOT NULL,
@@ -92,8 +105,11 @@ _OUR_TABLES: Final = {
 _INDEXES: Final = {
     "onex_runs_created": "onex_runs (created)",
     "onex_runs_parent": "onex_runs (parent_id)",
+    "onex_runs_key": "onex_runs (deduplication_key)",
     "onex_executors_id": "onex_executors (executor_id)",
 }
+_CHILDREN: Final = "SELECT workflow_id FROM {s}onex_runs WHERE parent_id IN :ids"
+_GOES_ON: Final = frozenset({"ENQUEUED", "DELAYED", "PENDING"})
 _ENDED_WELL: Final = frozenset({EnumStepStatus.COMPLETED, EnumStepStatus.SKIPPED})
 
 
@@ -180,25 +196,31 @@ class WorkflowTables:
     def insert_run(
         self, connection: "sa.Connection", request: StartRequest, names: tuple[str, str], queue: str
     ) -> bool:
-        """Write a run down; False when it is there already, with the same input. Raises CONFLICT for another one."""
+        """Write a run down; False when it is there already, with the same input. Raises CONFLICT for another one, and
+        for a deduplication key that a run has which has not ended.
+        """
         hashed = hash_of(request).hex()
         new = self.change_in(
             connection,
             "INSERT INTO {s}onex_runs (workflow_id, name, version, digest, input_hash, input, queue, priority, "
-            "attributes, parent_id, cuts, fence, created) VALUES (:workflow_id, :name, :version, :digest, :input_hash, "
-            ":input, :queue, :priority, :attributes, :parent_id, '[]', 0, {now}) ON CONFLICT (workflow_id) DO NOTHING",
+            "attributes, deduplication_key, parent_id, parent_position, cuts, fence, created) VALUES (:workflow_id, "
+            ":name, :version, :digest, :input_hash, :input, :queue, :priority, :attributes, :key, :parent_id, "
+            ":parent_position, '[]', 0, {now}) ON CONFLICT (workflow_id) DO NOTHING",
             workflow_id=request.workflow_id,
             name=names[0],
             version=names[1],
             digest=request.bundle.digest,
             input_hash=hashed,
-            input=json.dumps(request.input_data),
+            input=json_of(request.input_data, f"The input of workflow {request.workflow_id!r}"),
             queue=queue,
             priority=request.priority,
-            attributes=json.dumps(dict(request.attributes)),
+            attributes=json_of(dict(request.attributes), f"Attributes of workflow {request.workflow_id!r}"),
+            key=request.deduplication_key,
             parent_id=request.parent_id,
+            parent_position=request.parent_position,
         )
         if new:
+            self._claim(connection, request.workflow_id, request.deduplication_key)
             return True
         found = self.rows_in(
             connection, "SELECT input_hash FROM {s}onex_runs WHERE workflow_id = :id", id=request.workflow_id
@@ -210,6 +232,25 @@ class WorkflowTables:
             )
             raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT, {"workflow_id": request.workflow_id})
         return False
+
+    def _claim(self, connection: "sa.Connection", workflow_id: str, key: SqlValue) -> None:
+        """Let a run have its deduplication key. Raises CONFLICT when another one that has not ended has it."""
+        if key is None:
+            return
+        if not self.is_sqlite:  # of two that claim it at once, the second one sees the first
+            self.rows_in(connection, "SELECT pg_advisory_xact_lock(hashtextextended(:key, 716273001))", key=key)
+        if found := self.rows_in(connection, _HAS_KEY, key=key, id=workflow_id):
+            message = (
+                f"Workflow {workflow_id!r} does not go on: {found[0]['workflow_id']!r}, which has the deduplication "
+                f"key {key!r} too, has not ended. Wait for it, or cancel it."
+            )
+            raise ModelOnexError(message, EnumCoreErrorCode.CONFLICT, {"workflow_id": workflow_id})
+
+    def owns(self, connection: "sa.Connection", workflow_id: str, owner: str) -> bool:
+        """Whether this execution has the run, and keeps it to the end of the transaction."""
+        lock = "" if self.is_sqlite else " FOR SHARE OF w"
+        found = self.rows_in(connection, _STANDS + lock, id=workflow_id)
+        return bool(found) and found[0]["owner_xid"] == owner
 
     def load(self, workflow_id: str, token: int) -> Loaded:
         """What an execution under this fencing token starts from; older tokens write no progress from now on."""
@@ -302,15 +343,12 @@ class WorkflowTables:
             )
         )
 
-    def want_end(self, workflow_id: str) -> tuple[list[str], list[str]]:
-        """Let a run and what it has started come to their end; those that go on, and of these the ones that a process
-        has at this moment.
-        """
-        going = self.with_descendants([workflow_id])
-        for each in going:
+    def want_end(self, workflow_id: str) -> list[str]:
+        """Let a run and what it has started come to their end. Returns those that a process has at this moment."""
+        for each in self._family(workflow_id):
             self.want_pause(each, ENDING)
-        statuses = self.statuses(going) if going else {}
-        return going, [each for each in going if statuses.get(each) == "PENDING"]
+        statuses = self.statuses(self._family(workflow_id))
+        return [each for each, status in statuses.items() if status == "PENDING"]
 
     def want_pause(self, workflow_id: str, wanted: str = PAUSED) -> None:
         """Let a run stop at its next boundary; at once where no process has it."""
@@ -331,12 +369,17 @@ class WorkflowTables:
                 id=workflow_id,
             )
 
-    def go_on(self, view: RunView) -> None:
+    def go_on(self, view: RunView) -> bool:
         """Queue a run that was paused, cancelled or has failed. Of the latter what did not end well is done again, and
-        what was undone too; the time of the run begins anew.
+        what was undone too; the time of the run begins anew. False when it goes on already. Raises CONFLICT when its
+        deduplication key is another run's by now.
         """
         workflow_id = view.workflow_id
         with self.writing() as connection:
+            found = self._locked(connection, workflow_id)
+            if found["status"] in _GOES_ON:
+                return False
+            self._claim(connection, workflow_id, found["deduplication_key"])
             self.change_in(connection, "UPDATE {s}onex_runs SET wanted = NULL WHERE workflow_id = :id", id=workflow_id)
             if view.status is not EnumRunStatus.PAUSED:
                 self._drop(connection, workflow_id, 0, 1)
@@ -358,12 +401,18 @@ class WorkflowTables:
                 if anew:
                     self._begin_anew(connection, workflow_id, anew)
             self._queue_again(connection, workflow_id)
+            return True
+
+    def _locked(self, connection: "sa.Connection", workflow_id: str) -> Row:
+        lock = "" if self.is_sqlite else " FOR UPDATE OF w"
+        return self.rows_in(connection, _STANDS + lock, id=workflow_id)[0]
 
     def _queue_again(self, connection: "sa.Connection", workflow_id: str) -> None:
         self.change_in(connection, "DELETE FROM {s}workflow_output WHERE workflow_uuid = :id", id=workflow_id)
         self.change_in(
             connection,
-            "UPDATE {s}workflow_status SET status = 'ENQUEUED', owner_xid = NULL, recovery_attempts = 0, "
+            "UPDATE {s}workflow_status SET status = CASE WHEN delay_until_epoch_ms > {now_ms} THEN 'DELAYED' "
+            "ELSE 'ENQUEUED' END, owner_xid = NULL, recovery_attempts = 0, "
             "queue_name = (SELECT r.queue FROM {s}onex_runs r WHERE r.workflow_id = :id), "
             "started_at_epoch_ms = NULL, completed_at = NULL, output = NULL, error = NULL, updated_at = {now_ms} "
             "WHERE workflow_uuid = :id",
@@ -375,30 +424,42 @@ class WorkflowTables:
         for query in (_FORGET_RECORDS, _FORGET_SIGNALS):
             self.change_in(connection, query, id=workflow_id, first=first, below=below)
 
-    def begin_again(
-        self, workflow_id: str, cut: int, owner: str | None = None, input_data: tuple[JsonValue] | None = None
-    ) -> bool:
-        """Forget what a run recorded from position `cut` on and queue it, with another input if one is given.
+    def continue_as_new(self, workflow_id: str, owner: str, input_data: JsonValue) -> bool:
+        """Forget what a run recorded and queue it with another input, if this execution still has it."""
+        with self.writing() as connection:
+            if self._locked(connection, workflow_id)["owner_xid"] != owner:
+                return False
+            self.change_in(
+                connection,
+                "UPDATE {s}onex_runs SET input = :input WHERE workflow_id = :id",
+                input=json_of(input_data, f"The new input of workflow {workflow_id!r}"),
+                id=workflow_id,
+            )
+            self._begin_from(connection, workflow_id, 0)
+            return True
 
-        owner: only if this execution still has the run.
+    def rewind(self, workflow_id: str, cut: int) -> list[str]:
+        """Forget what a run recorded from position `cut` on and queue it. What it has started from there on is
+        cancelled: it will start it anew. Returns these runs. Raises CONFLICT as `go_on` does.
         """
         with self.writing() as connection:
-            lock = "" if self.is_sqlite else " FOR UPDATE OF w"
-            found = self.rows_in(connection, _OWNER + lock, id=workflow_id)[0]
-            if owner is not None and found["owner_xid"] != owner:
-                return False
-            self._drop(connection, workflow_id, 0, 1)
-            self._drop(connection, workflow_id, cut, 1 << 31)
-            self._begin_anew(connection, workflow_id, [cut])
-            if input_data is not None:
-                self.change_in(
-                    connection,
-                    "UPDATE {s}onex_runs SET input = :input WHERE workflow_id = :id",
-                    input=json.dumps(input_data[0]),
-                    id=workflow_id,
-                )
-            self._queue_again(connection, workflow_id)
-            return True
+            found = self._locked(connection, workflow_id)
+            self._claim(connection, workflow_id, found["deduplication_key"])
+            children = self.rows_in(
+                connection,
+                "SELECT workflow_id FROM {s}onex_runs WHERE parent_id = :id AND parent_position >= :cut",
+                id=workflow_id,
+                cut=cut,
+            )
+            ended = self._cancel(connection, [text_of(row["workflow_id"]) for row in children])
+            self._begin_from(connection, workflow_id, cut)
+            return ended
+
+    def _begin_from(self, connection: "sa.Connection", workflow_id: str, cut: int) -> None:
+        self._drop(connection, workflow_id, 0, 1)
+        self._drop(connection, workflow_id, cut, 1 << 31)
+        self._begin_anew(connection, workflow_id, [cut])
+        self._queue_again(connection, workflow_id)
 
     def _begin_anew(self, connection: "sa.Connection", workflow_id: str, entries: Sequence[int]) -> None:
         found = self.rows_in(connection, "SELECT cuts FROM {s}onex_runs WHERE workflow_id = :id", id=workflow_id)[0]
@@ -422,83 +483,50 @@ class WorkflowTables:
             cut=cut,
         )
 
-    def with_descendants(self, workflow_ids: Sequence[str]) -> list[str]:
-        """These runs and the children of their children, those that have not ended."""
-        found: dict[str, bool] = {}
-        level = list(workflow_ids)
-        while level:
-            rows = self._in(
-                "SELECT r.workflow_id, w.status, r.wanted FROM {s}onex_runs r JOIN {s}workflow_status w "
-                "ON w.workflow_uuid = r.workflow_id WHERE r.workflow_id IN :ids",
-                level,
-            )
-            for row in rows:
-                paused = row["status"] == "CANCELLED" and row["wanted"] is not None
-                found[text_of(row["workflow_id"])] = row["status"] in {"ENQUEUED", "DELAYED", "PENDING"} or paused
-            children = self._in("SELECT workflow_id FROM {s}onex_runs WHERE parent_id IN :ids", level)
-            level = [child for row in children if (child := text_of(row["workflow_id"])) not in found]
-        return [workflow_id for workflow_id, live in found.items() if live]
+    def cancel(self, workflow_ids: Sequence[str]) -> list[str]:
+        """Cancel runs, their children and the children of these. Returns those that had not ended."""
+        with self.writing() as connection:
+            return self._cancel(connection, workflow_ids)
 
-    def _in(self, query: str, ids: Sequence[str]) -> list[Row]:
+    def cancel_children(self, workflow_id: str) -> list[str]:
+        """Cancel what a run has started, as `cancel` does."""
+        with self.writing() as connection:
+            children = self._in(connection, _CHILDREN, [workflow_id])
+            return self._cancel(connection, [text_of(row["workflow_id"]) for row in children])
+
+    def _cancel(self, connection: "sa.Connection", workflow_ids: Sequence[str]) -> list[str]:
+        """Parents first: what is cancelled starts nothing any more (`owns`), so no child is overlooked."""
+        ended, seen = list[str](), set[str]()
+        level = sorted(workflow_ids)
+        while level:
+            seen.update(level)
+            now = [text_of(row["workflow_uuid"]) for row in self._in(connection, _CANCEL, level)]
+            self._in(connection, "UPDATE {s}onex_runs SET wanted = NULL WHERE workflow_id IN :ids", now)
+            ended += now
+            children = self._in(connection, _CHILDREN, level)
+            level = sorted({text_of(row["workflow_id"]) for row in children} - seen)
+        return ended
+
+    def _family(self, workflow_id: str) -> list[str]:
+        """A run, its children, and the children of these, ended or not."""
+        found, level = [workflow_id], [workflow_id]
+        with self.engine.connect() as connection:
+            while level:
+                children = [text_of(row["workflow_id"]) for row in self._in(connection, _CHILDREN, level)]
+                level = sorted(set(children) - set(found))
+                found += level
+        return found
+
+    def _in(self, connection: "sa.Connection", query: str, ids: Sequence[str]) -> list[Row]:
         import sqlalchemy as sa
 
         found: list[Row] = []
         statement = self.text(query).bindparams(sa.bindparam("ids", expanding=True))
-        with self.engine.connect() as connection:
-            for start in range(0, len(ids), 500):
-                part = connection.execute(statement, {"ids": list(ids[start : start + 500])})
+        for start in range(0, len(ids), 500):
+            part = connection.execute(statement, {"ids": list(ids[start : start + 500])})
+            if part.returns_rows:
                 found += [dict(row) for row in part.mappings()]
         return found
-
-    def forget_wish(self, workflow_ids: Sequence[str]) -> None:
-        """A cancelled run is not a paused one."""
-        with self.writing() as connection:
-            for workflow_id in workflow_ids:
-                self.change_in(
-                    connection, "UPDATE {s}onex_runs SET wanted = NULL WHERE workflow_id = :id", id=workflow_id
-                )
-
-    # signals
-
-    def send(self, workflow_id: str, signal: Signal) -> None:
-        self.change(
-            "INSERT INTO {s}onex_signals (workflow_id, topic, signal_key, payload, sender) "
-            "VALUES (:id, :topic, :key, :payload, :sender) ON CONFLICT (workflow_id, topic, signal_key) DO NOTHING",
-            id=workflow_id,
-            topic=signal.topic,
-            key=signal.key,
-            payload=json.dumps(signal.payload),
-            sender=signal.sender,
-        )
-
-    def take(self, workflow_id: str, topic: str, position: int) -> Signal | None:
-        """The signal of this position: the one that it took before a crash, else the next one that nobody took."""
-        with self.writing() as connection:
-            taken = self.rows_in(
-                connection,
-                "SELECT * FROM {s}onex_signals WHERE workflow_id = :id AND taken_by = :position",
-                id=workflow_id,
-                position=position,
-            )
-            if not taken:
-                taken = self.rows_in(
-                    connection,
-                    "UPDATE {s}onex_signals SET taken_by = :position WHERE number = (SELECT min(number) FROM "
-                    "{s}onex_signals WHERE workflow_id = :id AND topic = :topic AND taken_by IS NULL) "
-                    "AND taken_by IS NULL RETURNING *",
-                    position=position,
-                    id=workflow_id,
-                    topic=topic,
-                )
-        if not taken:
-            return None
-        row = taken[0]
-        return Signal(
-            text_of(row["topic"]),
-            json.loads(text_of(row["payload"])),
-            None if row["signal_key"] is None else text_of(row["signal_key"]),
-            None if row["sender"] is None else text_of(row["sender"]),
-        )
 
     # what happens to the runs of this process
 
@@ -512,19 +540,10 @@ class WorkflowTables:
         return {text_of(row["workflow_id"]): None if row["wanted"] is None else text_of(row["wanted"]) for row in rows}
 
     def statuses(self, workflow_ids: Sequence[str]) -> dict[str, str]:
-        rows = self._in(
-            "SELECT workflow_uuid, status FROM {s}workflow_status WHERE workflow_uuid IN :ids", workflow_ids
-        )
+        query = "SELECT workflow_uuid, status FROM {s}workflow_status WHERE workflow_uuid IN :ids"
+        with self.engine.connect() as connection:
+            rows = self._in(connection, query, workflow_ids)
         return {text_of(row["workflow_uuid"]): text_of(row["status"]) for row in rows}
-
-    def with_signals(self, executor_id: str) -> list[str]:
-        rows = self.rows(
-            "SELECT DISTINCT s.workflow_id FROM {s}onex_signals s JOIN {s}workflow_status w "
-            "ON w.workflow_uuid = s.workflow_id WHERE s.taken_by IS NULL AND w.status = 'PENDING' "
-            "AND w.executor_id = :me",
-            me=executor_id,
-        )
-        return [text_of(row["workflow_id"]) for row in rows]
 
     def write_progress(self, progress: Mapping[str, JsonValue], token: int) -> None:
         with self.writing() as connection:
@@ -540,7 +559,7 @@ class WorkflowTables:
     # the end
 
     def ended_before(self, when: datetime, limit: int) -> list[str]:
-        """Runs that ended before, except children of a run that has not."""
+        """Runs that ended before. A child stays for as long as its parent is there, which may go on and ask for it."""
         rows = self.rows(_ENDED_BEFORE, when=int(when.timestamp() * 1000), limit=limit)
         return [text_of(row["workflow_id"]) for row in rows]
 

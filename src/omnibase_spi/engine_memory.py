@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
@@ -34,6 +34,7 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     WorkflowStoppedError,
 )
 from omnibase_spi.engine_memory_context import MemoryContext
+from omnibase_spi.engine_memory_schedules import MemorySchedules
 from omnibase_spi.engine_memory_store import (
     MemoryRun,
     MemoryStore,
@@ -43,7 +44,7 @@ from omnibase_spi.engine_memory_store import (
     is_document,
     place_of,
 )
-from omnibase_spi.workflow_cron import next_time, times_between, with_next
+from omnibase_spi.workflow_checks import check_attributes, check_signal, check_start
 
 if TYPE_CHECKING:
     from omnibase_spi.engine_memory_events import RunEvents
@@ -98,6 +99,7 @@ class MemoryEngine:
         self._transact = transact
         self._holder = holder
         self._keep_ended = keep_ended
+        self._schedules = MemorySchedules(self, self.store)
         self._loop: asyncio.AbstractEventLoop | None = None
         self.clock: Callable[[], float] = time.time
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -124,8 +126,7 @@ class MemoryEngine:
                 self._begin(run)
             elif run.status in _WAITING:
                 self._enqueue(run)
-        for schedule in list(self.store.schedules.values()):
-            self._arm(schedule)
+        self._schedules.take_up()
 
     async def recover(self) -> int:
         """Take up the runs that the store has; returns how many have not ended. Calls do so by themselves."""
@@ -137,23 +138,16 @@ class MemoryEngine:
     async def start(self, request: StartRequest) -> RunView:
         """See `EngineDriver.start`."""
         self._enter()
+        if request.parent_id is None:  # what a run gives to its children is its own
+            check_start(request)
         known = self.store.runs.get(request.workflow_id)
         digest = hash_of(request)
         if known is not None:
             if known.input_hash != digest:
                 raise _conflict(request.workflow_id, "exists with another input or contract; choose another id")
             return known.view()
-        key = request.deduplication_key
-        if key is not None:
-            for other in self.store.runs.values():
-                if other.request.deduplication_key == key and not other.status.ended:
-                    raise _conflict(
-                        request.workflow_id, f"would double {other.request.workflow_id!r}, whose key {key!r} it has"
-                    )
-        now = self.clock()
-        self.store.count += 1
-        run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, digest, self.store.count)
-        self.store.runs[request.workflow_id] = run
+        self._claim(request)
+        run = self._add(request, digest)
         self._enqueue(run)
         for _ in range(_FIRST_TURNS):  # let it begin, so that it hears of events that are published from now on
             if run.context is None or run.context.waits:
@@ -161,12 +155,21 @@ class MemoryEngine:
             await asyncio.sleep(0)
         return run.view()
 
+    def _claim(self, request: StartRequest) -> None:
+        """Let a run have its deduplication key."""
+        key, name = request.deduplication_key, request.workflow_id
+        if key is not None:
+            other = self.store.runs.get(self.store.keys.get(key, name))
+            if other is not None and other.request.workflow_id != name and not other.status.ended:
+                raise _conflict(name, f"would double {other.request.workflow_id!r}, whose key {key!r} it has")
+            self.store.keys[key] = name
+
     def _enqueue(self, run: MemoryRun) -> None:
         when = run.request.not_before
         wait = 0.0 if when is None else when.timestamp() - self.clock()
         if wait > 0:
             run.status = EnumRunStatus.SCHEDULED
-            self._at(f"run/{run.request.workflow_id}", wait, lambda: self._enqueue(run))
+            self.at(f"run/{run.request.workflow_id}", wait, lambda: self._enqueue(run))
             return
         run.status = EnumRunStatus.QUEUED
         if run.request.queue is not None:
@@ -199,7 +202,7 @@ class MemoryEngine:
         if allowed:
             started.append(now)
         else:
-            self._at(f"queue/{queue}", started[0] + limits.per_seconds - now, lambda: self._admit(queue))
+            self.at(f"queue/{queue}", started[0] + limits.per_seconds - now, lambda: self._admit(queue))
         self.store.started[queue] = started
         return allowed
 
@@ -253,6 +256,8 @@ class MemoryEngine:
 
     def _end(self, run: MemoryRun, status: EnumRunStatus, output: JsonValue, error: StepError | None) -> None:
         run.status, run.output, run.error = status, output, error
+        if run.request.deduplication_key is not None:
+            self.store.keys.pop(run.request.deduplication_key, None)
         if status is not EnumRunStatus.COMPLETED:
             for child in run.children:
                 if child in self.store.runs:
@@ -265,9 +270,7 @@ class MemoryEngine:
         if self._keep_ended is not None:
             self.store.ended.append(run)
             while len(self.store.ended) > self._keep_ended:
-                oldest = self.store.ended.popleft()
-                if oldest.status.ended and self.store.runs.get(oldest.request.workflow_id) is oldest:
-                    del self.store.runs[oldest.request.workflow_id]
+                self.store.forget(self.store.ended.popleft())
         self._admit(run.request.queue)
 
     @staticmethod
@@ -285,6 +288,7 @@ class MemoryEngine:
         run = self._found(workflow_id)
         if run.status.ended:
             raise _conflict(workflow_id, f"is {run.status.value}: nothing waits for {signal.topic!r} any more")
+        check_signal(workflow_id, signal)
         self.deliver(run, signal)
 
     def deliver(self, run: MemoryRun, signal: Signal) -> None:
@@ -340,6 +344,7 @@ class MemoryEngine:
     async def list(self, which: RunFilter) -> Sequence[RunView]:
         """See `EngineDriver.list`."""
         self._enter()
+        check_attributes(which.attributes, "A list of runs")
         runs = sorted(self.store.runs.values(), key=lambda run: run.number, reverse=True)
         views = (run.view() for run in runs)
         return [view for view in views if fits(view, which)][: which.limit]
@@ -368,9 +373,7 @@ class MemoryEngine:
 
     def _stop(self, run: MemoryRun, reason: str) -> None:
         run.stop = reason
-        timer = self._timers.pop(f"run/{run.request.workflow_id}", None)
-        if timer is not None:
-            timer.cancel()
+        self.unset(f"run/{run.request.workflow_id}")
         if run.task is None:
             self._stopped(run)
         elif reason == "cancelled":
@@ -394,6 +397,7 @@ class MemoryEngine:
         run = self._found(workflow_id)
         if run.status not in {EnumRunStatus.PAUSED, EnumRunStatus.CANCELLED, EnumRunStatus.FAILED}:
             raise _conflict(workflow_id, f"is {run.status.value}; a paused, cancelled or failed one can be resumed")
+        self._claim(run.request)
         if run.status is not EnumRunStatus.PAUSED:
             forget_failures(run)
             run.request = run.request.under(under)
@@ -408,14 +412,19 @@ class MemoryEngine:
         name = new_id or f"{workflow_id}.fork-{self.store.count + 1}"
         if name in self.store.runs:
             raise _conflict(name, "exists already; choose another id")
-        now = self.clock()
-        self.store.count += 1
-        request = replace(run.request.under(None), workflow_id=name, deduplication_key=None, not_before=None)
-        made = MemoryRun(request, EnumRunStatus.QUEUED, now, now, run.input_hash, self.store.count)
+        request = replace(
+            run.request.under(None),
+            workflow_id=name,
+            deduplication_key=None,
+            not_before=None,
+            parent_id=None,
+            parent_position=None,
+        )
+        check_start(request)
+        made = self._add(request, run.input_hash)
         made.records, made.times = dict(run.records), dict(run.times)
         made.received, made.patches = dict(run.received), dict(run.patches)
         made.drop_from(position)
-        self.store.runs[name] = made
         self._enqueue(made)
         return made.view()
 
@@ -424,9 +433,15 @@ class MemoryEngine:
         self._enter()
         run = self._found(workflow_id)
         position = place_of(run, to_step)
-        if run.task is not None:
+        self._claim(run.request)
+        task = run.task
+        if task is not None:
             self._stop(run, "paused")
-            await asyncio.wait([run.task])
+        for child in [self.store.runs[name] for name in run.children if name in self.store.runs]:
+            if (child.request.parent_position or 0) >= position:
+                self._cancel(child)
+        if task is not None:
+            await asyncio.wait([task])
         if run.status.ended:
             run.request = run.request.under(None)
         run.drop_from(position)
@@ -448,81 +463,54 @@ class MemoryEngine:
     async def schedules(self) -> Sequence[Schedule]:
         """See `EngineDriver.schedules`."""
         self._enter()
-        return [self.store.schedules[name] for name in sorted(self.store.schedules)]
+        return self._schedules.all()
 
     async def put_schedule(self, schedule: Schedule) -> None:
         """See `EngineDriver.put_schedule`."""
         self._enter()
-        self._arm(with_next(schedule, self.clock()))
-
-    def _arm(self, schedule: Schedule) -> None:
-        self.store.schedules[schedule.name] = schedule
-        key = f"schedule/{schedule.name}"
-        timer = self._timers.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-        if schedule.next_at is not None and not schedule.paused:
-            self._at(key, schedule.next_at.timestamp() - self.clock(), lambda: self._fire(schedule.name))
-
-    def _fire(self, name: str) -> None:
-        schedule = self.store.schedules.get(name)
-        if schedule is None or schedule.next_at is None or self._refuses:
-            return
-        due = schedule.next_at
-        if due.timestamp() <= self.clock():
-            self._scheduled_run(schedule, due)
-            schedule = replace(schedule, next_at=next_time(schedule, max(due.timestamp(), self.clock())))
-        self._arm(schedule)
-
-    def _scheduled_run(self, schedule: Schedule, due: datetime) -> MemoryRun:
-        workflow_id = f"{schedule.name}-{due.isoformat()}"
-        run = self.store.runs.get(workflow_id)
-        if run is None:
-            request = StartRequest(
-                workflow_id, schedule.bundle, schedule.input_data, attributes={"schedule": schedule.name}
-            )
-            now = self.clock()
-            self.store.count += 1
-            run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, hash_of(request), self.store.count)
-            self.store.runs[workflow_id] = run
-            self._enqueue(run)
-        return run
+        self._schedules.put(schedule)
 
     async def delete_schedule(self, name: str) -> None:
         """See `EngineDriver.delete_schedule`."""
         self._enter()
-        self._schedule(name)
-        del self.store.schedules[name]
-        timer = self._timers.pop(f"schedule/{name}", None)
-        if timer is not None:
-            timer.cancel()
+        self._schedules.delete(name)
 
     async def trigger_schedule(self, name: str) -> RunView:
         """See `EngineDriver.trigger_schedule`."""
         self._enter()
-        return self._scheduled_run(self._schedule(name), datetime.fromtimestamp(self.clock(), UTC)).view()
+        return self._schedules.trigger(name).view()
 
     async def backfill_schedule(self, name: str, start: datetime, end: datetime) -> Sequence[RunView]:
         """See `EngineDriver.backfill_schedule`."""
         self._enter()
-        schedule = self._schedule(name)
-        return [self._scheduled_run(schedule, due).view() for due in times_between(schedule, start, end)]
+        return [run.view() for run in self._schedules.backfill(name, start, end)]
 
-    def _schedule(self, name: str) -> Schedule:
-        schedule = self.store.schedules.get(name)
-        if schedule is None:
-            raise ModelOnexError(f"there is no schedule {name!r}", EnumCoreErrorCode.NOT_FOUND, {"schedule": name})
-        return schedule
+    @property
+    def refuses(self) -> bool:
+        """Whether nothing begins here any more."""
+        return bool(self._refuses)
+
+    def begin_once(self, request: StartRequest) -> MemoryRun:
+        """The run of this id, begun unless it is there."""
+        run = self.store.runs.get(request.workflow_id)
+        if run is None:
+            run = self._add(request, hash_of(request))
+            self._enqueue(run)
+        return run
+
+    def _add(self, request: StartRequest, input_hash: bytes) -> MemoryRun:
+        now = self.clock()
+        self.store.count += 1
+        run = MemoryRun(request, EnumRunStatus.QUEUED, now, now, input_hash, self.store.count)
+        self.store.runs[request.workflow_id] = run
+        return run
 
     # the end
 
     async def delete_before(self, when: datetime) -> int:
         """See `EngineDriver.delete_before`."""
         self._enter()
-        old = [name for name, run in self.store.runs.items() if run.status.ended and run.updated < when.timestamp()]
-        for name in old:
-            del self.store.runs[name]
-        return len(old)
+        return self.store.delete_before(when.timestamp())
 
     async def drain(self, limit: timedelta) -> int:
         """See `EngineDriver.drain`."""
@@ -591,7 +579,14 @@ class MemoryEngine:
             return await work()
         return await self._transact(connection_name, workflow_id, position, work)
 
-    def _at(self, key: str, seconds: float, what: Callable[[], None]) -> None:
+    def unset(self, key: str) -> None:
+        """Do not do it."""
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def at(self, key: str, seconds: float, what: Callable[[], None]) -> None:
+        """Do something later; `key` tells what for."""
         if key in self._timers and key.startswith("queue/"):
             return
 

@@ -276,9 +276,14 @@ class MemoryContext:
             return record.outcome
         self._check()
         began = self.clock()
-        request = replace(request, may_issue=self._run.request.may_issue)
-        if done := times_done(self._run.anew, position):
-            request = replace(request, workflow_id=f"{request.workflow_id}~{done}")
+        done = times_done(self._run.anew, position)
+        request = replace(
+            request,
+            workflow_id=f"{request.workflow_id}~{done}" if done else request.workflow_id,
+            parent_id=self.workflow_id,
+            parent_position=position,
+            may_issue=self._run.request.may_issue,
+        )
         given_up = None if give_up is None else asyncio.ensure_future(give_up)
         if given_up is not None and given_up.done():
             outcome = StepOutcome(EnumStepStatus.CANCELLED, None, given_up.result(), 1, began)
@@ -343,20 +348,7 @@ class MemoryContext:
         """See `DurableContext.continue_as_new`."""
         self._check()
         run = self._run
-        request = run.request
-        run.request = StartRequest(
-            request.workflow_id,
-            request.bundle,
-            input_data,
-            request.queue,
-            request.priority,
-            None,
-            request.attributes,
-            request.deduplication_key,
-            request.parent_id,
-            request.fence,
-            request.may_issue,
-        )
+        run.request = replace(run.request, input_data=input_data, not_before=None)
         for journal in (run.records, run.times, run.received, run.patches):
             journal.clear()
         run.anew.append(0)

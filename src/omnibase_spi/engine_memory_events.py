@@ -13,6 +13,7 @@ from omnibase_core.protocols.protocol_event_bus import ProtocolEventBus, Protoco
 from omnibase_core.protocols.protocol_workflow_engine import Signal, event_types_of
 from omnibase_spi.engine_memory_store import MemoryRun
 from omnibase_spi.events_memory import MemoryEventBus
+from omnibase_spi.workflow_checks import check_value
 
 _log = logging.getLogger("onex.workflow")
 Deliver = Callable[[MemoryRun, Signal], None]
@@ -82,10 +83,12 @@ class RunEvents:
 
 
 def as_signal(event: ModelEventEnvelope[object]) -> dict[str, JsonValue]:
-    """An event as a step reads it: `{type, id, key, payload}`."""
+    """An event as a step reads it: `{type, id, key, payload}`. Raises VALIDATION_ERROR where that is no JSON."""
+    payload: JsonValue = to_jsonable_python(event.payload, fallback=str)
+    check_value(payload, f"The payload of event {event.envelope_id}")
     return {
         "type": event.event_type,
         "id": str(event.envelope_id),
         "key": event.partition_key,
-        "payload": to_jsonable_python(event.payload, fallback=str),
+        "payload": payload,
     }

@@ -94,14 +94,41 @@ class MemoryRun:
 
 @dataclass(slots=True)
 class MemoryStore:
-    """All runs and schedules. latest: the latest moment that an engine on it has seen, so that time never goes back."""
+    """All runs and schedules. keys: the run that has a deduplication key. latest: the latest moment that an engine on
+    it has seen, so that time never goes back.
+    """
 
     runs: dict[str, MemoryRun] = field(default_factory=dict)
     schedules: dict[str, Schedule] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
     latest: float = 0.0
     started: dict[str, list[float]] = field(default_factory=dict)
     count: int = 0
     ended: deque[MemoryRun] = field(default_factory=deque)
+
+    def delete_before(self, when: float) -> int:
+        """Delete runs that ended before. A child stays while its parent is there, which may go on and ask for it."""
+        runs, deleted = self.runs, 0
+        while old := [
+            name
+            for name, run in runs.items()
+            if run.status.ended and run.updated < when and run.request.parent_id not in runs
+        ]:
+            for name in old:
+                del runs[name]
+            deleted += len(old)
+        return deleted
+
+    def forget(self, run: MemoryRun) -> None:
+        """Let go of a run that has ended, with its children; one that failed stays while its parent does."""
+        runs, name = self.runs, run.request.workflow_id
+        needed = run.status is not EnumRunStatus.COMPLETED and run.request.parent_id in runs
+        if not run.status.ended or runs.get(name) is not run or needed:
+            return
+        del runs[name]
+        for child in run.children:
+            if child in runs:
+                self.forget(runs[child])
 
 
 def hash_of(request: StartRequest) -> bytes:

@@ -10,7 +10,9 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 from pydantic import JsonValue
+from sqlalchemy.exc import DBAPIError
 
+from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
 from omnibase_core.errors.onex_error import ModelOnexError, WorkflowExecutionError
 from omnibase_core.protocols.protocol_workflow_engine import (
@@ -146,13 +148,13 @@ async def test_a_run_is_let_go_of_when_a_parent_elsewhere_has_given_it_up(stage:
 
     seen = [await store.do(store.tables.want_end, asked.workflow_id)]
     async with asyncio.timeout(10):
-        while seen[-1][1]:
+        while seen[-1]:
             await asyncio.sleep(0.02)
             seen.append(await store.do(store.tables.want_end, asked.workflow_id))
     let_go = tidied.is_set()
     await stage.driver.cancel([asked.workflow_id])
 
-    assert seen[0] == ([asked.workflow_id], [asked.workflow_id])
+    assert seen[0] == [asked.workflow_id]
     assert let_go
     assert (await stage.driver.query(asked.workflow_id)).status is EnumRunStatus.CANCELLED
 
@@ -323,3 +325,33 @@ async def test_a_run_whose_start_was_lost_is_started_again(stage: Stage) -> None
     )
 
     assert (await stage.driver.wait(asked.workflow_id, SOON)).output == "ran"
+
+
+async def test_a_signal_that_cannot_be_recorded_is_no_signal_that_did_not_come(stage: Stage) -> None:
+    """The run fails with the reason; it is not told that the time was up."""
+
+    async def body(context: DurableContext, data: JsonValue) -> JsonValue:
+        await context.receive(position_of(0), "paid", datetime.now(UTC) + SOON)
+        return "went on"
+
+    asked = request(stage.case(body))
+    tables = stage.driver._store.tables
+    tables.change(
+        "INSERT INTO {s}onex_signals (workflow_id, topic, payload) VALUES (:id, 'paid', 'Infinity')",
+        id=asked.workflow_id,
+    )
+
+    await stage.driver.start(asked)
+    ended = await stage.driver.wait(asked.workflow_id, SOON)
+
+    assert ended.status is EnumRunStatus.FAILED
+    assert ended.error is not None
+    assert ended.error.code is EnumCoreErrorCode.VALIDATION_ERROR
+
+
+async def test_a_mistake_in_a_statement_is_no_database_that_is_away(stage: Stage) -> None:
+    """It is raised as it is, so that nobody waits for the database to come back."""
+    store = stage.driver._store
+
+    with pytest.raises(DBAPIError):
+        await store.do(store.tables.rows, "SELECT nothing FROM nowhere")

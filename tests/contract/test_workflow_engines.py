@@ -1,7 +1,7 @@
 """What every workflow engine promises, asked of each; `run` is a plain coroutine function, no interpreter."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -134,6 +134,71 @@ async def test_a_key_keeps_a_second_run_away_until_the_first_has_ended(source: E
     assert found.value.error_code is EnumCoreErrorCode.CONFLICT
     assert later.workflow_id == "c"
     await engine.wait("c", SOON)
+
+
+async def test_a_run_that_goes_on_again_needs_its_key(source: EngineSource) -> None:
+    """Resumed or rewound while another one has it, it stays as it is; a paused one keeps it, whatever the queue."""
+    gate = asyncio.Event()
+    steps = Steps(gate)
+    engine = await source.open(steps)
+    await engine.start(asks("done", deduplication_key="k"))
+    gate.set()
+    await engine.wait("done", SOON)
+    gate.clear()
+    await engine.start(asks("cancelled", deduplication_key="k"))
+    await engine.cancel(["cancelled"])
+    await engine.wait("cancelled", SOON)
+    await engine.start(asks("other", deduplication_key="k", not_before=datetime.now(UTC) + timedelta(days=1)))
+    await engine.pause("other")
+
+    for call in (
+        lambda: engine.resume("cancelled"),
+        lambda: engine.rewind("done", "two"),
+        lambda: engine.start(asks("queued", deduplication_key="k", queue=QUEUE)),
+    ):
+        with pytest.raises(ModelOnexError, match="'other'") as found:
+            await call()
+        assert found.value.error_code is EnumCoreErrorCode.CONFLICT
+    refused = [(await engine.query(name)).status for name in ("cancelled", "done")]
+    await engine.cancel(["other"])
+    gate.set()
+    await engine.resume("cancelled")
+    ended = await engine.wait("cancelled", SOON)
+
+    assert refused == [EnumRunStatus.CANCELLED, EnumRunStatus.COMPLETED]
+    assert ended.status is EnumRunStatus.COMPLETED
+
+
+async def refused(call: Awaitable[object]) -> None:
+    """What is asked for is VALIDATION_ERROR."""
+    with pytest.raises(ModelOnexError) as found:
+        await call
+    assert found.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR
+
+
+_NO_JSON: list[JsonValue] = [float("inf"), {"a": [float("nan")]}, "\ud800"]
+
+
+async def test_what_no_database_can_keep_is_refused_at_the_door(source: EngineSource) -> None:
+    """Numbers that are not finite, texts that are no Unicode; what is there is still found."""
+    engine = await source.open(signalled)
+    await engine.start(asks("a", attributes={"n": 1}))
+
+    for value in _NO_JSON:
+        await refused(engine.start(asks("b", value)))
+        await refused(engine.start(asks("b", attributes={"n": value})))
+        await refused(engine.signal("a", Signal("paid", value)))
+        await refused(engine.put_schedule(Schedule("s", "* * * * *", BUNDLE, input_data=value)))
+        await refused(engine.list(RunFilter(attributes={"n": value})))
+    await refused(engine.start(asks("b", attributes={"n": "\0"})))
+    await refused(engine.start(asks("\udcff")))
+    await refused(engine.start(asks("b", deduplication_key="\0")))
+    await refused(engine.signal("a", Signal("paid", key="\udcff")))
+    await refused(engine.signal("a", Signal("p\0id")))
+    await engine.start(asks("c", "\0", attributes={"n": "\\u0000"}))
+
+    assert [view.workflow_id for view in await engine.list(RunFilter(attributes={"n": 1}))] == ["a"]
+    assert [view.workflow_id for view in await engine.list(RunFilter())] == ["c", "a"]
 
 
 async def test_unknown_runs_and_schedules_are_not_found(source: EngineSource) -> None:
@@ -702,6 +767,49 @@ async def test_rewind_does_the_same_run_again_from_a_step_on(source: EngineSourc
     assert steps.calls == [1, 2, 3, 3]
 
 
+async def test_rewind_cancels_what_the_run_has_started_behind_the_cut(source: EngineSource) -> None:
+    """It is started anew, and nothing is done by two; what was started before the cut goes on."""
+    opened = asyncio.Event()
+    begun: list[str] = []
+    interrupted: list[str] = []
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        async def hang() -> StepOutcome:
+            begun.append(context.workflow_id)
+            try:
+                await opened.wait()
+            except asyncio.CancelledError:
+                interrupted.append(context.workflow_id)
+                raise
+            return StepOutcome(COMPLETED, context.workflow_id)
+
+        if input_data == "child":
+            return (await context.step(position_of(0), "hangs", hang)).value
+        await context.child(position_of(0), "early", StartRequest("a.early", BUNDLE, "child"), wait=False)
+        await context.step(position_of(1), "one", gives(1))
+        return (await context.child(position_of(2), "c", StartRequest("a.c", BUNDLE, "child"))).value
+
+    async def begun_by(count: int) -> list[str]:
+        await until(lambda: engine.query("a"), lambda _: len(begun) >= count)
+        return begun
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    await begun_by(2)
+    await asyncio.wait_for(engine.rewind("a", "one"), 10)
+    await begun_by(3)
+    await until(lambda: engine.query("a.c"), lambda view: view.status is EnumRunStatus.CANCELLED and bool(interrupted))
+    opened.set()
+    ended = await engine.wait("a", SOON)
+    early = await engine.wait("a.early", SOON)
+
+    assert sorted(begun) == ["a.c", "a.c~1", "a.early"]
+    assert interrupted == ["a.c"]
+    assert ended.output == "a.c~1"
+    assert early.status is EnumRunStatus.COMPLETED
+    assert early.parent_id == "a"
+
+
 async def test_ids_are_the_same_in_a_replay_and_differ_between_runs(source: EngineSource) -> None:
     """Made of run and name."""
     seen: list[UUID] = []
@@ -769,6 +877,23 @@ async def test_a_run_for_later_begins_then(source: EngineSource) -> None:
     assert datetime.now(UTC) >= when - timedelta(milliseconds=20)
 
 
+async def test_a_run_for_later_that_was_paused_still_begins_then(source: EngineSource) -> None:
+    """Pausing and resuming it does not begin it."""
+    steps = Steps()
+    engine = await source.open(steps)
+    when = datetime.now(UTC) + timedelta(days=1)
+    await engine.start(asks("a", not_before=when))
+
+    await engine.pause("a")
+    paused = await engine.query("a")
+    await engine.resume("a")
+    resumed = await engine.query("a")
+
+    assert paused.status is EnumRunStatus.PAUSED
+    assert resumed.status is EnumRunStatus.SCHEDULED
+    assert steps.calls == []
+
+
 async def test_runs_are_found_by_status_time_attribute_and_parent(source: EngineSource) -> None:
     """Newest first, at most so many."""
     engine = await source.open(Steps())
@@ -798,6 +923,53 @@ async def test_old_runs_are_deleted(source: EngineSource) -> None:
     assert await engine.delete_before(datetime.now(UTC) + timedelta(hours=1)) == 1
     with pytest.raises(ModelOnexError):
         await engine.query("a")
+
+
+async def test_an_ended_child_is_deleted_with_its_parent_and_not_before(source: EngineSource) -> None:
+    """A paused parent goes on and asks for it; one that has ended may be resumed."""
+    gate, reached = asyncio.Event(), asyncio.Event()
+    calls: list[JsonValue] = []
+    broken = [True]
+
+    async def hold() -> StepOutcome:
+        reached.set()
+        await gate.wait()
+        return StepOutcome(COMPLETED)
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        if input_data == "child":
+            await context.step(position_of(0), "one", gives(1, calls))
+            raise WorkflowExecutionError("no")
+        await context.child(position_of(0), "c", StartRequest("a.c", BUNDLE, "child", parent_id="a"))
+        await context.step(position_of(1), "hold", hold)
+        await context.step(position_of(2), "last", gives(None))
+        if broken[0]:
+            raise WorkflowExecutionError("no")
+        return None
+
+    engine = await source.open(run)
+    await engine.start(asks("a"))
+    await asyncio.wait_for(reached.wait(), 10)
+    pausing = asyncio.ensure_future(engine.pause("a"))
+    await asyncio.sleep(0.05)
+    gate.set()
+    await pausing
+    await until(lambda: engine.query("a"), lambda view: view.status is EnumRunStatus.PAUSED)
+    later = datetime.now(UTC) + timedelta(hours=1)
+
+    of_paused = await engine.delete_before(later)
+    between = datetime.now(UTC)
+    await asyncio.sleep(1.05)  # SQLite tells ends in whole seconds
+    await engine.resume("a")
+    await engine.wait("a", SOON)
+    of_failed = await engine.delete_before(between)
+    broken[0] = False
+    await engine.resume("a")
+    await engine.wait("a", SOON)
+
+    assert (of_paused, of_failed) == (0, 0)
+    assert calls == [1]
+    assert await engine.delete_before(later) == 2
 
 
 async def test_progress_is_seen_while_the_run_goes_on(source: EngineSource) -> None:
@@ -974,7 +1146,7 @@ async def test_a_schedule_that_cannot_be_read_is_refused(source: EngineSource) -
     """At once, not when it is due."""
     engine = await source.open(Steps())
 
-    for cron, zone in (("61 * * * *", "UTC"), ("* * * * *", "Europe/Nowhere")):
+    for cron, zone in (("61 * * * *", "UTC"), ("* * * * *", "Europe/Nowhere"), ("0 3 31 2 *", "UTC")):
         with pytest.raises(ModelOnexError) as found:
             await engine.put_schedule(Schedule("x", cron, BUNDLE, zone))
         assert found.value.error_code is EnumCoreErrorCode.VALIDATION_ERROR

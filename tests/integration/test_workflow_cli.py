@@ -114,6 +114,18 @@ def test_a_step_that_does_not_end_is_handed_back_in_time(onex: Onex, here: Path)
             assert worker.wait() == 0
         assert served.counts == Counter(one=1, two=1)
         assert _shown(onex, "r")["status"] == "queued"
+        (told,) = [line for line in worker.lines if "run r of" in line and "taken up" not in line]
+        assert "handed back in the middle of a step" in told
+
+
+def test_a_pause_says_whether_the_run_is_paused(onex: Onex, here: Path) -> None:
+    """Not before the step that is under way has come to its end."""
+    with doors(here, "two") as served, _worker(here):
+        assert onex("workflow", "start", "doors.yaml", "--id", "r").status == 0
+        served.wait_for("two")
+
+        assert onex("workflow", "pause", "r").out == "r: will be paused at the end of its step\n"
+        served.open()
 
 
 def test_a_second_signal_ends_a_worker_at_once(onex: Onex, here: Path) -> None:

@@ -260,9 +260,10 @@ class StartRequest:
 
     workflow_id: asking again with the same id and the same input is the same run; another input is CONFLICT.
     priority: 1 is served first. not_before: None is now. attributes: to search by. deduplication_key: while a run with
-    it has not ended, another one is CONFLICT. fence: lease and token of who starts it, under which an engine without
-    leases of its own (`has_leases`) carries it out. may_issue: of that lease, see `HeldLease.may_issue`; such an engine
-    asks it before each step that acts, in this process only.
+    it has not ended, another one is CONFLICT, also one that is resumed or rewound. parent_position: where in its parent
+    it was asked for. fence: lease and token of who starts it, under which an engine without leases of its own
+    (`has_leases`) carries it out. may_issue: of that lease, see `HeldLease.may_issue`; such an engine asks it before
+    each step that acts, in this process only.
     """
 
     workflow_id: str
@@ -276,6 +277,7 @@ class StartRequest:
     parent_id: str | None = None
     fence: tuple[str, int] | None = None
     may_issue: Callable[[], Awaitable[None]] | None = None
+    parent_position: int | None = None
 
     def under(self, other: "StartRequest | None") -> "StartRequest":
         """The same run under the lease of another request; None is under no lease of who asks."""
@@ -346,7 +348,8 @@ class EngineDriver(Protocol):
     """An engine: keeps runs and their journals, and takes them up again by itself.
 
     Errors: NOT_FOUND for an unknown run, CONFLICT for what a run's status does not allow (a signal to one that has
-    ended), RESOURCE_UNAVAILABLE when the store is away.
+    ended), VALIDATION_ERROR for what cannot be kept (numbers that are not finite, texts that are no Unicode),
+    RESOURCE_UNAVAILABLE when the store is away.
     """
 
     @property
@@ -379,7 +382,10 @@ class EngineDriver(Protocol):
     async def pause(self, workflow_id: str) -> None: ...
 
     async def resume(self, workflow_id: str) -> None:
-        """Go on with a run that was paused, cancelled or has failed; finished steps are not repeated."""
+        """Go on with a run that was paused, cancelled or has failed; finished steps are not repeated.
+
+        One that was to begin at a time that has not come waits for it.
+        """
         ...
 
     async def fork(self, workflow_id: str, from_step: str, new_id: str | None = None) -> RunView:
@@ -387,7 +393,9 @@ class EngineDriver(Protocol):
         ...
 
     async def rewind(self, workflow_id: str, to_step: str) -> RunView:
-        """The same run again from this step on; its records from there on are dropped."""
+        """The same run again from this step on; its records from there on are dropped, and what it has started from
+        there on is cancelled.
+        """
         ...
 
     async def schedules(self) -> Sequence[Schedule]: ...
@@ -405,7 +413,7 @@ class EngineDriver(Protocol):
         ...
 
     async def delete_before(self, when: datetime) -> int:
-        """Delete runs that ended before; returns their number."""
+        """Delete runs that ended before, a child not before its parent; returns their number."""
         ...
 
     async def drain(self, limit: timedelta) -> int:

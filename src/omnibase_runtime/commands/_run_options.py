@@ -43,16 +43,19 @@ def attributes_of(pairs: "list[str] | None") -> "dict[str, JsonValue]":
         key, equals, raw = pair.partition("=")
         if not key or not equals:
             raise _console.usage(f"--attribute {pair!r}: write key=value")
-        found[key] = value_of(raw)
+        found[key] = value_of(raw, f"--attribute {pair!a}")
     return found
 
 
-def value_of(raw: str) -> "JsonValue":
-    """A value in JSON where the text is some, else the text."""
+def value_of(raw: str, what: str) -> "JsonValue":
+    """A value in JSON where the text is some, else the text. Raises VALIDATION_ERROR for what JSON cannot have."""
+    from omnibase_spi.workflow_checks import json_of
+
     try:
         value: JsonValue = json.loads(raw, parse_constant=_no_constant)
     except (ValueError, RecursionError):
-        return raw
+        value = raw
+    json_of(value, what)
     return value
 
 

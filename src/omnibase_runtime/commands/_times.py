@@ -31,12 +31,12 @@ def moment_of(text: str, option: str, *, ahead: bool = False) -> datetime:
         return datetime.now(UTC) + (span if ahead else -span)
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         way = "from now" if ahead else "ago"
         raise usage(
             f"{option} {text!r}: write a time such as 2030-01-31T08:00Z, or a length of time such as 2h ({way})"
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def stamp(moment: datetime | float | None) -> str:

@@ -37,6 +37,7 @@ _LET_GO: Final = {
     "cancelled": "cancelled",
     "paused": "paused",
     "drained": "handed back",
+    "cut": "handed back in the middle of a step, which is done again",
     "lease": "let go: the lease of this worker has run out",
     "moved": "let go: another worker has it",
     "continued": "goes on afresh",

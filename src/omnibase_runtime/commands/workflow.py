@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omnibase_core.enums.enum_workflow import EnumRunStatus
 from omnibase_runtime.commands import _console, _inputs
 from omnibase_runtime.commands._engines import Database, with_engine
 from omnibase_runtime.commands._options import Config, ContractFile, Input, Json, PlainUsage, Set
@@ -178,6 +179,25 @@ def show(run: Run, config: Config = None, database: Database = None, *, as_json:
         print_account(account)
 
 
+@workflow.command("logs", cls=PlainUsage)
+def logs(
+    run: Run,
+    config: Config = None,
+    database: Database = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="Each line is a JSON document.")] = False,
+) -> None:
+    """Write the history of a run in the order of time, a line for each thing that happened. Times are in UTC.
+
+    [bold]Example[/]: onex workflow logs order-7
+    """
+    from omnibase_runtime.commands._run_log import log_of
+
+    _console.mode.json = as_json
+    for line in log_of(_account(run, config, database)):
+        _console.say(json.dumps(line.document()) if as_json else f"{line.when} {line.text}")
+
+
 @workflow.command("signal", cls=PlainUsage)
 def signal(
     run: Run,
@@ -207,7 +227,7 @@ def signal(
     from omnibase_core.protocols.protocol_workflow_engine import Signal
     from omnibase_runtime.commands._signals import send, send_event
 
-    value = None if payload is None else value_of(payload)
+    value = None if payload is None else value_of(payload, "--payload")
 
     async def ask(engine: "EngineDriver") -> str:
         if event:
@@ -342,8 +362,16 @@ def pause(run: Run, config: Config = None, database: Database = None) -> None:
 
     [bold]Example[/]: onex workflow pause order-7
     """
-    with_engine(config, database, lambda engine: engine.pause(run))
-    _tell(run, "paused; a step that is under way comes to its end")
+
+    async def ask(engine: "EngineDriver") -> "RunView":
+        await engine.pause(run)
+        return await engine.query(run)
+
+    view = with_engine(config, database, ask)
+    if view.status.ended:
+        _tell(run, f"{view.status.value} before it could be paused")
+    else:
+        _tell(run, "paused" if view.status is EnumRunStatus.PAUSED else "will be paused at the end of its step")
 
 
 @workflow.command("resume", cls=PlainUsage)

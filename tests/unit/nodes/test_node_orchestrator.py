@@ -12,7 +12,7 @@ from omnibase_core.enums.enum_action import EnumActionStatus, EnumActionTarget, 
 from omnibase_core.enums.enum_core_error_code import EnumCoreErrorCode
 from omnibase_core.enums.enum_workflow import EnumRunStatus, EnumStepStatus
 from omnibase_core.errors import ContractError, DependencyResolutionError, LeaseConflictError, ModelOnexError
-from omnibase_core.errors.onex_error import LeaseValidationError
+from omnibase_core.errors.onex_error import LeaseValidationError, WorkflowExecutionError
 from omnibase_core.infrastructure.infra_bases import ModelServiceOrchestrator
 from omnibase_core.models.container.model_onex_container import ModelONEXContainer
 from omnibase_core.models.contracts.model_contract_orchestrator import ModelContractOrchestrator
@@ -23,7 +23,7 @@ from omnibase_core.nodes import (
     OrchestrationFailedError,
 )
 from omnibase_core.protocols.protocol_lease import ProtocolLeaseManager
-from omnibase_core.protocols.protocol_workflow_engine import EngineDriver, StartRequest, WorkflowBundle
+from omnibase_core.protocols.protocol_workflow_engine import DurableContext, EngineDriver, StartRequest, WorkflowBundle
 from omnibase_spi.engine_memory import MemoryEngine
 from omnibase_spi.testing import RecordingBus
 from tests.support.computing import TEXT
@@ -462,4 +462,27 @@ async def test_only_the_latest_runs_are_kept() -> None:
         await engine.wait(f"w{number}")
 
     assert sorted(engine.store.runs) == ["w2", "w3", "w4"]
+    await engine.aclose()
+
+
+async def test_a_child_that_failed_is_kept_for_its_parent() -> None:
+    """While that one is there, which may be resumed; both go together."""
+    bundle = WorkflowBundle("x.yaml", {}, "")
+
+    async def run(context: DurableContext, _bundle: WorkflowBundle, input_data: JsonValue) -> JsonValue:
+        if input_data == "parent":
+            await context.child(0, "c", StartRequest("p.c", bundle, "child"))
+        if isinstance(input_data, str):
+            raise WorkflowExecutionError("no")
+        return input_data
+
+    engine = MemoryEngine(run, keep_ended=1)
+    kept: list[list[str]] = []
+    requests: list[tuple[str, JsonValue]] = [("p", "parent"), ("w", 1)]
+    for name, data in requests:
+        await engine.start(StartRequest(name, bundle, data))
+        await engine.wait(name)
+        kept.append(sorted(engine.store.runs))
+
+    assert kept == [["p", "p.c"], ["w"]]
     await engine.aclose()

@@ -136,6 +136,17 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["start", "order.yaml", "--set", "id=1", "--not-before", "soon"], 2, "--not-before 'soon'"),
     (["start", "order.yaml", "--set", "id=1", "--attribute", "x"], 2, "write key=value"),
     (["start", "order.yaml", "--set", "id=1", "--id", " "], 2, "its id is empty"),
+    (["start", "order.yaml", "--set", "id=1", "--attribute", "y=1e999"], 2, "--attribute 'y=1e999' is no JSON"),
+    (["start", "order.yaml", "--set", "id=1", "--attribute", "y=\udcff"], 2, "--attribute 'y=\\udcff' is no JSON"),
+    (["start", "order.yaml", "--set", "id=1", "--id", "\udcff"], 2, "'\\udcff': a name is Unicode"),
+    (["start", "order.yaml", "--set", "id=1", "--dedup-key", "\udcff"], 2, "deduplication key '\\udcff'"),
+    (["signal", "order-7", "paid", "--payload", "[1e999]"], 2, "--payload is no JSON"),
+    (["signal", "order-7", "paid", "--key", "\udcff"], 2, "key '\\udcff'"),
+    (["show", "\udcff"], 2, "'\\udcff': a name is Unicode"),
+    (["schedule", "delete", "\udcff", "--yes"], 2, "'\\udcff': a name is Unicode"),
+    (["list", "--name", "\udcff"], 2, "'\\udcff': a name is Unicode"),
+    (["list", "--since", "9999-12-31T23:59-12:00"], 2, "--since '9999-12-31T23:59-12:00'"),
+    (["delete", "--before", "0001-01-01T00:00+14:00", "--yes"], 2, "--before '0001-01-01T00:00+14:00'"),
     (["list", "--since", "99z"], 2, "write a time such as"),
     (["wait", "order-7", "--timeout-ms", "1"], 6, "It goes on"),
     (["schedule", "pause", "none"], 14, "no schedule 'none'; there is none"),
@@ -143,6 +154,13 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["schedule", "put", "order.yaml", "--set", "id=1"], 2, "its triggers have no schedule; say --cron"),
     (["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "never"], 2, "cron 'never'"),
     (["schedule", "put", "order.yaml", "--cron", "0 3 * * *"], 2, "'id'"),
+    (["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "@daily"], 2, "five fields are wanted"),
+    (["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "0 3 31 2 *"], 2, "never falls due"),
+    (
+        ["schedule", "put", "order.yaml", "--set", "id=1", "--cron", "0 3 * * *", "--timezone", "Europe"],
+        2,
+        "there is no time zone 'Europe'",
+    ),
     (["delete", "--before", "1d"], 2, "add --yes"),
 ]
 
@@ -189,7 +207,10 @@ def test_a_cycle_is_printed_as_a_path(onex: Onex, order: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("url", "status", "message"),
     [
-        ("sqlite:///none/runs.db", 4, "does not answer"),
+        ("sqlite:///none/runs.db", 3, "directory does not exist"),
+        ("sqlite:///.", 3, "is a directory"),
+        ("sqlite:///runs.db?mode=ro", 3, "unknown options: mode"),
+        ("postgresql://ada:hush-hush@h:notaport/x", 3, "cannot be read"),
         ("postgresql://ada:hush-hush@127.0.0.1:9/x", 4, "does not answer"),
         ("mysql://127.0.0.1/x", 3, "SQLite or PostgreSQL"),
         ("sqlite://", 3, "forgets its runs"),
@@ -209,6 +230,7 @@ def test_a_database_that_is_away_is_told(
     assert message in ended.err
     assert "hush-hush" not in ended.err
     assert "Traceback" not in ended.err
+    assert "Warning" not in ended.err
 
 
 def test_an_engine_in_memory_keeps_no_runs(onex: Onex, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +272,7 @@ def test_runs_are_cancelled_by_a_filter(onex: Onex, order: str) -> None:
 def test_a_paused_run_rests_until_it_is_resumed(onex: Onex, order: str) -> None:
     """A worker leaves it alone meanwhile."""
     _started(onex, order)
-    assert onex("workflow", "pause", "order-7").status == 0
+    assert onex("workflow", "pause", "order-7").out == "order-7: paused\n"
     _done(onex)
     assert [run["status"] for run in json.loads(onex("workflow", "list", "--json").out)] == ["paused"]
 
@@ -292,6 +314,32 @@ def test_a_failed_run_says_so_by_its_status(onex: Onex, order: str) -> None:
     shown = onex("workflow", "show", "order-7")
     assert shown.status == 0
     assert document["error"]["code"] in shown.out
+
+
+def test_the_history_of_a_run_is_told_in_the_order_of_time(onex: Onex, order: str) -> None:
+    """A line for each thing that happened, as text and as documents."""
+    _started(onex, order)
+    queued = onex("workflow", "logs", "order-7").out.splitlines()
+    assert onex("workflow", "approve", "order-7", "--by", "bob").status == 0
+    assert onex("workflow", "signal", "order-7", "paid", "--payload", "nothing").status == 0
+    assert onex("worker", "--until-idle").status == 0
+
+    lines = onex("workflow", "logs", "order-7").out.splitlines()
+    documents = [json.loads(line) for line in onex("workflow", "logs", "order-7", "--json").out.splitlines()]
+
+    assert [line.partition(" ")[2] for line in queued] == ["order 1.2.0 started"]
+    assert lines == [f"{document['at']} {document['message']}" for document in documents]
+    assert lines == sorted(lines, key=lambda line: line.partition(" ")[0])
+    assert documents[0]["event"] == "run_started"
+    assert documents[-1]["event"] == "run_ended"
+    assert documents[-1]["message"].startswith("failed: ")
+    ended = [document for document in documents if document["event"] == "step_ended"]
+    assert [(document["step"], document["status"]) for document in ended][:3] == [
+        ("price", "completed"),
+        ("pay", "completed"),
+        ("paid", "completed"),
+    ]
+    assert onex("workflow", "logs", "none").status == 14
 
 
 def test_the_timeline_is_exported_as_pictures(onex: Onex, order: str) -> None:

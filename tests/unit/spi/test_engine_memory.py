@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as dt_time
 from zoneinfo import ZoneInfo
@@ -282,19 +281,6 @@ class TestTimes:
 
         assert len(times) == len(set(times)) == count
         assert times == sorted(times)
-
-    def test_an_expression_without_a_time_has_no_next(self) -> None:
-        """The thirtieth of February."""
-        assert next_time(Schedule("never", "0 0 30 2 *", BUNDLE), 0.0) is None
-
-    async def test_a_schedule_without_a_next_time_does_nothing(self) -> None:
-        """It is listed all the same."""
-        engine = MemoryEngine(at_once)
-        schedule = Schedule("never", "0 0 30 2 *", BUNDLE)
-        await engine.put_schedule(schedule)
-
-        assert await engine.schedules() == [replace(schedule, next_at=None)]
-        await engine.aclose()
 
 
 def test_a_run_that_was_begun_under_a_lease_is_taken_up_without_it() -> None:

@@ -7,7 +7,15 @@ from omnibase_core.utils.workflow_schedule import cron_problems, zone_problem
 
 @pytest.mark.parametrize(
     "text",
-    ["* * * * *", "0 2 * * 1-5", "*/10 8-18/2 1,15 JAN-MAR sun", "59 23 31 12 7", "0 0 * * * 30", "5-10,20 * * feb 0"],
+    [
+        "* * * * *",
+        "0 2 * * 1-5",
+        "*/10 8-18/2 1,15 JAN-MAR sun",
+        "59 23 31 12 7",
+        "0 0 * * * 30",
+        "5-10,20 * * feb 0",
+        "0 0 29 2 *",
+    ],
 )
 def test_sound_expressions_have_no_problem(text: str) -> None:
     """Ranges, lists, steps, names in any case, seconds behind."""
@@ -33,6 +41,10 @@ def test_sound_expressions_have_no_problem(text: str) -> None:
         ("*-5 * * * *", "is not within"),
         ("99999999999 * * * *", "is not within"),
         (", * * * *", "is no number"),
+        ("0 3 31 2 *", "no day of '31' comes in a month of '2'"),
+        ("0 3 30-31 feb *", "never falls due"),
+        ("0 3 31 apr,6,9/2 *", "never falls due"),
+        ("0 3 30,31 2 1", "never falls due"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_field(text: str, words: str) -> None:
