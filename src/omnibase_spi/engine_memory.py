@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +38,7 @@ from omnibase_spi.engine_memory_schedules import MemorySchedules
 from omnibase_spi.engine_memory_store import (
     MemoryRun,
     MemoryStore,
+    QueueLimits,
     fits,
     forget_failures,
     hash_of,
@@ -54,15 +55,6 @@ _RUNNING: Final = EnumRunStatus.RUNNING
 _FIRST_TURNS: Final = 4
 """Turns of the loop in which a run that is started may come to wait for something."""
 _WAITING: Final = frozenset({EnumRunStatus.QUEUED, EnumRunStatus.SCHEDULED})
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
-    """How much of a queue runs at once (None: all), and how many runs may start within `per_seconds`."""
-
-    concurrency: int | None = None
-    rate: int | None = None
-    per_seconds: float = 1.0
 
 
 Transact = Callable[[str, str, int, Work], Awaitable[StepOutcome]]

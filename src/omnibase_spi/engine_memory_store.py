@@ -131,6 +131,15 @@ class MemoryStore:
                 self.forget(runs[child])
 
 
+@dataclass(frozen=True, slots=True)
+class QueueLimits:
+    """How much of a queue runs at once (None: all), and how many runs may start within `per_seconds`."""
+
+    concurrency: int | None = None
+    rate: int | None = None
+    per_seconds: float = 1.0
+
+
 def hash_of(request: StartRequest) -> bytes:
     """What two requests with one id must have in common."""
     return hashlib.sha256(request.bundle.digest.encode() + b"\n" + to_json(request.input_data)).digest()

@@ -14,9 +14,9 @@ from omnibase_core.protocols.protocol_workflow_engine import EngineDriver, RunWo
 from omnibase_spi.engine_dbos import DbosDriver
 from omnibase_spi.engine_dbos_link import QueueLimits as DbosQueueLimits
 from omnibase_spi.engine_dbos_store import DbosStore
-from omnibase_spi.engine_memory import MemoryEngine, QueueLimits
+from omnibase_spi.engine_memory import MemoryEngine
 from omnibase_spi.engine_memory_events import RunEvents
-from omnibase_spi.engine_memory_store import MemoryStore
+from omnibase_spi.engine_memory_store import MemoryStore, QueueLimits
 
 T = TypeVar("T")
 QUEUE = "narrow"

@@ -22,8 +22,8 @@ from omnibase_core.protocols.protocol_workflow_engine import (
     WorkflowBundle,
     position_of,
 )
-from omnibase_spi.engine_memory import MemoryEngine, QueueLimits
-from omnibase_spi.engine_memory_store import MemoryStore
+from omnibase_spi.engine_memory import MemoryEngine
+from omnibase_spi.engine_memory_store import MemoryStore, QueueLimits
 from omnibase_spi.testing import run_virtual
 from omnibase_spi.workflow_cron import next_time, times_between
 from tests.support.timing import cpu_bound
