@@ -1,6 +1,7 @@
 """What a run of a workflow knows while it goes on, how one step is carried out, and the document it ends with."""
 
 import asyncio
+from bisect import insort
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -84,7 +85,7 @@ class WorkflowRun:
         self.blocked: set[int] = set()
         self.events: dict[int, JsonValue] = {}
         self.counted: dict[int, Counted] = {}
-        self.failures: list[JsonValue] = []
+        self._failures: list[tuple[int, int, JsonValue]] = []
         self.undoable: list[Undoable] = []
         self.undone: list[JsonValue] = []
         self.compensated: set[int] = set()
@@ -332,8 +333,9 @@ class WorkflowRun:
                 self.epoch += 1
         if outcome.status not in {_COMPLETED, _SKIPPED}:
             counted.failed += 1
-            if len(self.failures) < _SHOWN_FAILURES:
-                self.failures.append({"step_id": step.step_id, "item": number, "error": error_json(outcome.error)})
+            told: JsonValue = {"step_id": step.step_id, "item": number, "error": error_json(outcome.error)}
+            insort(self._failures, (step.index, number, told), key=_place)
+            del self._failures[_SHOWN_FAILURES:]  # the first by their places: a replay ends them in another order
         if self._may_need_undoing(step, outcome):
             self.undoable.append(Undoable(step, outcome.ended_at, scope, number))
 
@@ -378,7 +380,7 @@ class WorkflowRun:
             "parallelism_achieved": self.most_running,
             "started_at": self.started.timestamp(),
             "ended_at": ended,
-            "failed_items": self.failures,
+            "failed_items": [told for _, _, told in self._failures],
             "compensations": self.undone,
             "warnings": list(self.warnings),
         }
@@ -425,6 +427,10 @@ _CANCELLED: Final = StepError(EnumCoreErrorCode.CANCELLED, "CancelledError", "th
 
 def _number(item: tuple[int, StepOutcome | None]) -> int:
     return item[0]
+
+
+def _place(failure: tuple[int, int, JsonValue]) -> tuple[int, int]:
+    return failure[:2]
 
 
 def _resolve(future: "asyncio.Future[StepError]", error: StepError) -> None:

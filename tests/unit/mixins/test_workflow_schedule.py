@@ -192,6 +192,31 @@ def test_an_item_that_fails_ends_the_others_unless_it_may_be_skipped(coordinatio
     assert len(on.service.calls) == 40
 
 
+def test_failed_items_stand_in_the_order_of_the_contract() -> None:
+    """Not in that in which they failed, which is another one when a run is taken up again."""
+
+    async def late(_: JsonValue) -> JsonValue:
+        await asyncio.sleep(5)
+        raise failure("late")
+
+    plan = plan_of(
+        step("a", for_each=lambda _: [1, 2], make_input=lambda scope: f"a{scope.item}"),
+        step("b", for_each=lambda _: [1], make_input=lambda scope: f"b{scope.item}"),
+        coordination=EnumWorkflowCoordination.PARALLEL,
+        continue_on_error=True,
+    )
+
+    done = ran(plan, Service({"a1": late, "a2": failure("soon"), "b1": failure("soon")}))
+
+    items = done.document["failed_items"]
+    assert isinstance(items, list)
+    assert [(item["step_id"], item["item"]) for item in items if isinstance(item, dict)] == [
+        ("a", 0),
+        ("a", 1),
+        ("b", 0),
+    ]
+
+
 def test_an_abort_lets_steps_under_way_end_and_cancels_what_only_waits() -> None:
     """So that it is known what they did; nothing new begins."""
     service = Service({"bad": lambda _: fail_later(), "slow": lambda _: asyncio.sleep(9, "s")})
