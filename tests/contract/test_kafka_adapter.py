@@ -559,6 +559,7 @@ async def test_closing_waits_for_what_is_under_way() -> None:
     await adapter.aclose()
 
     assert (await call)["offset"] is not None
+    link.thread.join(5)  # its last word was that it has let go of the producer
     assert not link.thread.is_alive()
 
 
